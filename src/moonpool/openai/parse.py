@@ -1,0 +1,113 @@
+"""Bytes of a request → checked struct, or an error that says where the fault is and what to do.
+
+On the hot path of every request: one decode into the struct, the check of `wellformed`, the struct's
+own rules. The same bytes go on to the upstream unchanged.
+"""
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TypeVar
+
+import msgspec
+
+from moonpool.core.errors import BadRequest
+from moonpool.openai import wellformed
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+HINTS = {
+    "role": "Roles are system, developer, user, assistant and tool.",
+    "messages": 'Send a list like [{"role": "user", "content": "…"}].',
+    "model": "GET /v1/models lists the models.",
+    "temperature": "Use a number from 0 to 2.",
+    "top_p": "Use a number from 0 to 1.",
+    "presence_penalty": "Use a number from -2 to 2.",
+    "frequency_penalty": "Use a number from -2 to 2.",
+    "stop": "Use a text or a list of up to 16 texts.",
+    "n": "Use a whole number from 1 to 128.",
+    "max_tokens": "Use a whole number of tokens.",
+    "max_completion_tokens": "Use a whole number of tokens, at least 1.",
+    "top_logprobs": "Use a whole number from 0 to 20.",
+    "logit_bias": "Use token ids as keys and numbers from -100 to 100 as values.",
+    "tool_choice": "Use none, auto, required, or name a function.",
+    "response_format": "The type is text, json_object or json_schema.",
+    "prompt": "Send a text, a list of texts, a list of tokens, or a list of lists of tokens.",
+    "input": "Send a text, a list of texts, a list of tokens, or a list of lists of tokens.",
+    "encoding_format": "Use float or base64.",
+    "dimensions": "Use a whole number, at least 1.",
+    "content": "Use a text or a list of parts.",
+}
+
+_PATH = re.compile(r"^(?P<what>.*?)(?: - at (?:`key` in )?`\$(?P<path>.*)`)?$", re.DOTALL)
+_MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]+)`$")
+_LAST_NAME = re.compile(r"([A-Za-z_]\w*)(?:\[[^\]]*\])*$")
+
+
+@lru_cache(maxsize=64)
+def _decoder(schema: type[S]) -> msgspec.json.Decoder[S]:
+    return msgspec.json.Decoder(schema)
+
+
+def parse(schema: type[S], body: bytes) -> S:
+    """The body as `schema`, whose own `check()`, where it has one, is called too.
+
+    Raises BadRequest with `param` in the manner of `messages[0].role`.
+    """
+    try:
+        parsed: S = _decoder(schema).decode(body)
+    except msgspec.ValidationError as error:
+        wellformed.check(body)  # a duplicate key or a broken byte is the better explanation
+        raise invalid(error) from None
+    except UnicodeDecodeError:
+        raise BadRequest("The body is not valid UTF-8.", code="invalid_encoding") from None
+    except RecursionError:
+        raise wellformed.too_deep() from None
+    except msgspec.DecodeError as error:
+        raise wellformed.malformed(error) from None
+    wellformed.check(body)
+    check: Callable[[], None] | None = getattr(parsed, "check", None)
+    if check is not None:
+        check()
+    return parsed
+
+
+def invalid(error: msgspec.ValidationError) -> BadRequest:
+    """A struct's mismatch in the client's terms."""
+    match = _PATH.match(str(error))
+    assert match is not None
+    what, path = match["what"], (match["path"] or "").lstrip(".")
+    missing = _MISSING.match(what)
+    if missing is not None:
+        path = f"{path}.{missing['name']}" if path else missing["name"]
+        return BadRequest(
+            f"Missing required parameter: '{path}'.",
+            code="missing_required_parameter",
+            param=path,
+            hint=_hint(path),
+        )
+    place = f"'{path}'" if path else "the body"
+    return BadRequest(
+        f"Invalid value for {place}: {_plain(what)}.",
+        code="invalid_value" if "Expected" not in what or ("=" in what) else "invalid_type",
+        param=path or None,
+        hint=_hint(path),
+    )
+
+
+def _hint(path: str) -> str | None:
+    """By the innermost field that has one: `stop[3]` and `messages[0].role` end in `stop` and `role`."""
+    while path:
+        name = _LAST_NAME.search(path)
+        if name is None:
+            return None
+        if name[1] in HINTS:
+            return HINTS[name[1]]
+        path = path[: name.start()].rstrip(".")
+    return None
+
+
+def _plain(what: str) -> str:
+    """msgspec's words without its notation."""
+    text = what.replace("`", "").replace("array", "list").replace("null", "null")
+    return text[:1].lower() + text[1:]
