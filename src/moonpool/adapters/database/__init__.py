@@ -1,0 +1,1 @@
+"""Databases: SQLite files, brought to the schema of this code when they are opened."""

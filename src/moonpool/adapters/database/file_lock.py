@@ -1,0 +1,50 @@
+"""A lock between processes that ends with the process that holds it."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from moonpool.core.errors import StartupError
+
+_POLL = 0.02
+
+
+@contextmanager
+def locked(path: Path, *, timeout: float) -> Iterator[None]:
+    """Hold `path` (made when absent, never removed: removing it would let two holders in).
+
+    Blocks the calling thread up to `timeout` seconds. Raises StartupError when the lock is not to be
+    had, or its folder cannot be written.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StartupError(
+            f"the lock file cannot be opened: {error.strerror}",
+            where=str(path),
+            hint="Make the folder writable for this user, or choose another with --data.",
+        ) from error
+    try:
+        _acquire(descriptor, path, time.monotonic() + timeout)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, path: Path, deadline: float) -> None:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() >= deadline:
+                raise StartupError(
+                    "another process has held the lock too long",
+                    where=str(path),
+                    hint="Wait for its migration to end, or stop that process.",
+                ) from error
+            time.sleep(_POLL)
+        else:
+            return
