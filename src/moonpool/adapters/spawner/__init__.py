@@ -1,0 +1,1 @@
+"""Spawners: local processes."""

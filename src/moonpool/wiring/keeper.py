@@ -1,0 +1,253 @@
+"""Keeps one slot (a module's n-th replica) filled: starts its process, watches it, starts the next one.
+
+    starting ──ready──► ready ◄──► degraded        as /readyz says
+        │                 │
+        └──── it ends ────┴──► crashed ──back-off──► starting
+    any ──stop──► draining ──► stopped
+
+A process that says it cannot start (StartupError) is not restarted at once again and again: the first
+time it makes the start of the platform fail, later it is tried a few more times at long intervals.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from moonpool.core.clock import Clock
+from moonpool.core.errors import MoonpoolError
+from moonpool.ports.discovery import Instance
+from moonpool.ports.spawner import Running, Spawner, Spec
+from moonpool.wiring import logfiles
+from moonpool.wiring.backoff import Backoff
+from moonpool.wiring.probe import Answer, ask
+from moonpool.wiring.runner import EX_CONFIG, GRACE
+
+
+class KeeperSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds, all of them."""
+
+    backoff_first: float = 0.05
+    backoff_most: float = 10.0
+    healthy_after: float = 30.0
+    probe_starting: float = 0.03
+    probe_steady: float = 5.0
+    probe_timeout: float = 5.0
+    start_timeout: float = 120.0
+    """A process that has not once answered /livez by then is replaced."""
+    live_timeout: float = 30.0
+    """So is one that answered, and has not for this long."""
+    startup_attempts: int = 5
+    """How often a process that says it cannot start is tried once the platform has started."""
+
+
+class Slot(msgspec.Struct, frozen=True, kw_only=True):
+    """`sockets` are the instance's own Unix socket, at `probe_path`, and then the public ones."""
+
+    name: str
+    release: str
+    number: int
+    endpoint: str
+    probe_path: str
+    sockets: tuple[socket.socket, ...]
+    log: Path
+    drain_timeout: float
+
+
+class Keeper:
+    """`changed` is called with every new state; `generation` names the next process."""
+
+    def __init__(
+        self,
+        slot: Slot,
+        spawner: Spawner,
+        *,
+        settings: KeeperSettings,
+        clock: Clock,
+        backoff: Backoff,
+        generation: Callable[[], str],
+        changed: Callable[[Instance], None],
+    ) -> None:
+        self.slot = slot
+        self._spawner = spawner
+        self._settings = settings
+        self._clock = clock
+        self._backoff = backoff
+        self._generation = generation
+        self._changed = changed
+        self._running: Running | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+        self._refusals = 0
+        self._spawned = 0
+        self._log = structlog.get_logger().bind(keeps=slot.name)
+        self.failure = ""
+        """Why the process cannot start, in its own words; "" once it could."""
+        self.was_ready = False
+        self.instance = Instance(
+            name=slot.name,
+            release=slot.release,
+            instance=f"{slot.name}-{slot.number}",
+            pid=0,
+            state="stopped",
+            endpoint=slot.endpoint,
+            since=clock.time(),
+        )
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._keep(), name=f"keeper {self.slot.name}")
+
+    async def stop(self) -> None:
+        """Drain, and end what has not drained in time."""
+        self._stopping.set()
+        running = self._running
+        if running is not None:
+            self._tell("draining")
+            running.terminate()
+            try:
+                async with asyncio.timeout(self.slot.drain_timeout + GRACE):
+                    await running.wait()
+            except TimeoutError:
+                running.kill()
+        if self._task is not None:
+            await self._task
+
+    def kill(self) -> None:
+        """End now; `stop` still has to be awaited."""
+        self._stopping.set()
+        if self._running is not None:
+            self._running.kill()
+
+    # ── the life of the slot ───────────────────────────────────────────────────────────────────────
+
+    async def _keep(self) -> None:
+        while not self._stopping.is_set():
+            mark = logfiles.size(self.slot.log)
+            delay: float | None
+            try:
+                code = await self._run_once()
+            except MoonpoolError as error:
+                reason, delay = error.message, self._backoff.delay()
+            else:
+                reason, delay = self._verdict(code, mark)
+            if self._stopping.is_set():
+                break
+            self._tell("crashed", reason=reason, pid=0)
+            self._log.warning("instance ended", instance=self.instance.instance, reason=reason, wait=delay)
+            await self._wait(delay)
+        self._tell("stopped", pid=0)
+
+    async def _run_once(self) -> int:
+        instance = f"{self.slot.name}-{self.slot.number}-{self._generation()}"
+        spec = Spec(
+            name=self.slot.name,
+            release=self.slot.release,
+            instance=instance,
+            number=self.slot.number,
+            endpoint=self.slot.endpoint,
+            drain_timeout=self.slot.drain_timeout,
+        )
+        running = await self._spawner.spawn(spec, self.slot.sockets)
+        self._running = running
+        if self._stopping.is_set():  # while it was being spawned
+            running.terminate()
+        self._tell("starting", pid=running.pid, instance=instance, restarts=self._spawned)
+        self._spawned += 1
+        watch = asyncio.create_task(self._watch(running), name=f"watch {instance}")
+        try:
+            return await running.wait()
+        finally:
+            self.failure = running.failure
+            self._running = None
+            watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watch
+
+    def _verdict(self, code: int, mark: int) -> tuple[str, float | None]:
+        """Why it ended, and how long to wait; None: until someone mends it and starts anew."""
+        if code == EX_CONFIG:
+            self._refusals += 1
+            tries = self._settings.startup_attempts
+            if not self.was_ready or self._refusals >= tries:
+                return self.failure or "cannot start", None
+            self._backoff.delay()
+            return self.failure or "cannot start", self._settings.backoff_most
+        self._refusals = 0
+        words = logfiles.last_words(self.slot.log, mark)
+        how = _exit_words(code)
+        return f"{how}: {words}" if words and code > 0 else how, self._backoff.delay()
+
+    async def _wait(self, delay: float | None) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._stopping.wait()
+
+    def _tell(self, state: str, *, reason: str = "", **changes: str | int) -> None:
+        before = self.instance
+        if (before.state, before.reason) == (state, reason) and not changes:
+            return
+        fields: dict[str, object] = {**changes, "state": state, "reason": reason}
+        if state != before.state:
+            fields["since"] = self._clock.time()
+        self.instance = msgspec.structs.replace(before, **fields)
+        self._changed(self.instance)
+
+    # ── health ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def _watch(self, running: Running) -> None:
+        """Until it ends (cancelled) or has been silent for too long (killed)."""
+        settings = self._settings
+        heard, patience = self._clock.monotonic(), settings.start_timeout
+        while True:
+            answer = await ask(self.slot.probe_path, "/livez", timeout=settings.probe_timeout)
+            now = self._clock.monotonic()
+            if answer is not None and answer.ok:
+                heard, patience = now, settings.live_timeout
+                self._judge(await ask(self.slot.probe_path, "/readyz", timeout=settings.probe_timeout))
+            elif now - heard > patience:
+                self._log.error("instance is silent", instance=self.instance.instance, seconds=now - heard)
+                running.kill()
+                return
+            steady = self.instance.state in ("ready", "degraded")
+            await asyncio.sleep(settings.probe_steady if steady else settings.probe_starting)
+
+    def _judge(self, answer: Answer | None) -> None:
+        if self._stopping.is_set():
+            return
+        if answer is None:
+            self._unready("no answer from /readyz")
+            return
+        health = answer.health()
+        reason = "; ".join(f"{name}: {check}" for name, check in health.checks.items() if check != "ok")
+        if not answer.ok:
+            self._unready(reason or health.status)
+        elif health.status == "degraded":
+            self._backoff.well()
+            self.was_ready = True
+            self._tell("degraded", reason=reason)
+        else:
+            self._backoff.well()
+            self.was_ready = True
+            self._refusals = 0
+            self._tell("ready")
+
+    def _unready(self, reason: str) -> None:
+        """Not ready yet, or not any more."""
+        if self.instance.state in ("ready", "degraded"):
+            self._backoff.unwell()
+            self._tell("degraded", reason=reason)
+        else:
+            self._tell(self.instance.state, reason=reason)
+
+
+def _exit_words(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    with contextlib.suppress(ValueError):
+        return f"killed by {signal.Signals(-code).name}"
+    return f"killed by signal {-code}"

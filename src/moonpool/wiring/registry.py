@@ -1,0 +1,156 @@
+"""The modules there are, and how to start each.
+
+Nothing is imported until it is asked for: the supervisor reads manifests (light), the process of a
+module its entry point.
+
+    run(name, settings, sockets, stop, ready)   serves on `sockets` until `stop` is set, then drains
+"""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from importlib import import_module
+from typing import Protocol
+
+import msgspec
+
+from moonpool.contracts.config import SERVICES
+from moonpool.contracts.manifest import Manifest
+from moonpool.core.errors import StartupError
+from moonpool.wiring.secrets import Secrets, context_key, derive
+from moonpool.wiring.settings import ModuleSettings
+
+GATEWAY = "gateway"
+
+
+class EntryPoint(Protocol):
+    """Runs one module in the current event loop.
+
+    Calls `ready` once when it accepts; returns after `stop` is set and everything is drained, within
+    `settings.drain_timeout`. On `stop` it closes its listening sockets first (closes: the sockets are
+    shared with the supervisor, a shutdown or an unlink would take them from the successor).
+    Raises StartupError when it cannot start for a reason that a person has to mend.
+    """
+
+    def __call__(
+        self,
+        name: str,
+        settings: ModuleSettings,
+        sockets: list[socket.socket],
+        stop: asyncio.Event,
+        ready: Callable[[], None],
+    ) -> Awaitable[None]: ...
+
+
+class Module(msgspec.Struct, frozen=True, kw_only=True):
+    """`entry` is "package:function", `manifest` "package:NAME" ("" for what is no service).
+
+    `secrets` are the purposes of the keys it alone is given.
+    """
+
+    name: str
+    entry: str
+    manifest: str = ""
+    secrets: tuple[str, ...] = ()
+    public: bool = False
+    """Whether clients reach it on a TCP socket of its own."""
+    needs: tuple[str, ...] = ()
+    """Modules it calls beside those that its manifest names."""
+
+    def load_entry(self) -> EntryPoint:
+        entry: EntryPoint = _resolve(self.entry)
+        return entry
+
+    def load_manifest(self) -> Manifest | None:
+        if not self.manifest:
+            return None
+        manifest: Manifest = _resolve(self.manifest)
+        return manifest
+
+    def calls(self) -> tuple[str, ...]:
+        """The modules it calls, without itself."""
+        manifest = self.load_manifest()
+        named = (*self.needs, *(manifest.calls if manifest else ()))
+        return tuple(dict.fromkeys(name for name in named if name != self.name))
+
+
+def _service(name: str, *secrets: str) -> Module:
+    return Module(
+        name=name,
+        entry="moonpool.wiring.modules:run_service",
+        manifest=f"moonpool.services.{name}.manifest:MANIFEST",
+        secrets=secrets,
+    )
+
+
+OWN_SECRETS = {"auth": ("pepper",)}
+
+REGISTRY: tuple[Module, ...] = (
+    Module(
+        name=GATEWAY,
+        entry="moonpool.wiring.modules:run_gateway",
+        secrets=("spool",),
+        public=True,
+        needs=SERVICES,
+    ),
+    *(_service(name, *OWN_SECRETS.get(name, ())) for name in SERVICES),
+)
+
+START_FIRST = ("inference", GATEWAY, "auth", "model")
+"""All start at the same time; these are forked first: the model's load takes longest, and the gateway
+answers (if only "not yet") from the moment it accepts."""
+
+
+def find(names: Iterable[str], registry: Sequence[Module] = REGISTRY) -> tuple[Module, ...]:
+    """The modules of these names, in the order given. Raises StartupError for an unknown one."""
+    known = {module.name: module for module in registry}
+    found = []
+    for name in dict.fromkeys(names):
+        if name not in known:
+            raise StartupError(
+                f"there is no module {name!r}", where="--target", hint=f"Known are {', '.join(known)}."
+            )
+        found.append(known[name])
+    return tuple(found)
+
+
+def start_order(modules: Sequence[Module]) -> tuple[Module, ...]:
+    """The order of forking."""
+    rank = {name: index for index, name in enumerate(START_FIRST)}
+    return tuple(sorted(modules, key=lambda module: rank.get(module.name, len(rank))))
+
+
+def stop_waves(modules: Sequence[Module]) -> list[tuple[Module, ...]]:
+    """Callers before those they call, so that what still streams keeps what it needs.
+
+    Modules that call each other in a circle stop together.
+    """
+    left = {module.name: module for module in modules}
+    calls = {name: set(module.calls()) for name, module in left.items()}
+    waves = []
+    while left:
+        needed = set().union(*(calls[name] for name in left))
+        wave = tuple(module for name, module in left.items() if name not in needed) or tuple(left.values())
+        waves.append(wave)
+        for module in wave:
+            del left[module.name]
+    return waves
+
+
+def secrets_of(module: Module, root: bytes) -> Secrets:
+    """The least that `module` can do its work with."""
+    return Secrets(
+        context=context_key(root, module.name),
+        calls={name: context_key(root, name) for name in module.calls()},
+        own={purpose: derive(root, f"{purpose}:{module.name}") for purpose in module.secrets},
+    )
+
+
+def _resolve(reference: str):  # type: ignore[no-untyped-def]  # the caller names the type
+    package, _, name = reference.partition(":")
+    try:
+        return getattr(import_module(package), name)
+    except (ImportError, AttributeError) as error:
+        raise StartupError(
+            f"cannot be loaded: {error}", where=reference, hint="Install the platform again: `make up`."
+        ) from error

@@ -1,0 +1,24 @@
+"""What a module's process is told when it starts."""
+
+import msgspec
+
+from moonpool.wiring.secrets import Secrets
+
+
+class ModuleSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Goes to the child over an inherited pipe.
+
+    `endpoint` is what others call it by, `data` the platform's folder, `config` the configuration
+    file ("": none), `topology` the file that tells where everyone is, `drain_timeout` in seconds.
+    """
+
+    name: str
+    release: str = "v1"
+    instance: str
+    endpoint: str
+    data: str
+    config: str = ""
+    topology: str
+    secrets: Secrets = Secrets()
+    drain_timeout: float = 30.0
+    log_level: str = "info"

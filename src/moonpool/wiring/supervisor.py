@@ -1,0 +1,284 @@
+"""The parent of all processes of a platform on one machine: `moonpool up`.
+
+It owns the data folder's lock, every listening socket and the topology file; it serves nothing itself.
+What can go wrong before anything runs (folder, lock, configuration, port) is found by `prepare`, which
+leaves nothing behind when it refuses.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from moonpool.adapters.spawner.local import ChildMain as Main
+from moonpool.adapters.spawner.local import Inherited, LocalSpawner
+from moonpool.core.clock import SYSTEM_CLOCK
+from moonpool.core.errors import StartupError
+from moonpool.ports.discovery import Instance
+from moonpool.ports.spawner import Spec
+from moonpool.wiring import logfiles
+from moonpool.wiring.backoff import Backoff
+from moonpool.wiring.keeper import Keeper, KeeperSettings, Slot
+from moonpool.wiring.layout import Layout
+from moonpool.wiring.listening import bind_tcp, bind_unix, remove_sockets, socket_folder
+from moonpool.wiring.lock import InstancesLock, PlatformLock
+from moonpool.wiring.registry import Module, secrets_of, start_order, stop_waves
+from moonpool.wiring.runner import GRACE, ChildMain
+from moonpool.wiring.secrets import load_root
+from moonpool.wiring.settings import ModuleSettings
+from moonpool.wiring.topology import TopologyFile
+
+RELEASE = "v1"
+PRELOAD = ("moonpool.wiring.preload",)
+TRY_AGAIN = 0.05
+"""Seconds between looks at what an earlier supervisor's processes still hold."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What to run. `replicas` is by module name, 1 where it says nothing."""
+
+    modules: tuple[Module, ...]
+    host: str = "127.0.0.1"
+    port: int = 8080
+    config: str = ""
+    replicas: dict[str, int] = {}
+    drain_timeout: float = 30.0
+    log_level: str = "info"
+    tls: bool = False
+    preload: tuple[str, ...] = PRELOAD
+    keeping: KeeperSettings = KeeperSettings()
+    log_max_bytes: int = logfiles.MAX_BYTES
+    upkeep_every: float = 5.0
+    """Seconds between looks at the log files' sizes."""
+
+
+class Supervisor:
+    """`prepare`, `start`, then `wait_ready` or not, at the end `stop` (always, `prepare`'s success given)."""
+
+    def __init__(self, layout: Layout, plan: Plan) -> None:
+        self.layout = layout
+        self.plan = plan
+        self.url = ""
+        self._lock = PlatformLock(layout)
+        self._instances: InstancesLock | None = None
+        self._folder: Path | None = None
+        self._public: list[socket.socket] = []
+        self._slots: list[Slot] = []
+        self._root = b""
+        self._modules = {module.name: module for module in plan.modules}
+        self._topology: TopologyFile | None = None
+        self._spawner = LocalSpawner(self._main_for, preload=plan.preload)
+        self._keepers: list[Keeper] = []
+        self._observers: list[Callable[[Instance], None]] = []
+        self._change = asyncio.Event()
+        self._upkeep: asyncio.Task[None] | None = None
+        self._log = structlog.get_logger()
+
+    # ── before anything runs ───────────────────────────────────────────────────────────────────────
+
+    async def prepare(self) -> None:
+        """Take everything that can be refused. Raises StartupError, and then holds nothing."""
+        os.umask(0o077)
+        self.layout.create()
+        self._lock.acquire()
+        try:
+            await self._spawner.start()  # loads while the rest is prepared
+            self._instances = InstancesLock(self.layout)
+            await self._outlive_predecessor()
+            self._public = await self._bind_public()
+            self._root = load_root(self.layout.root_key)
+            self._slots = self._make_slots()
+        except BaseException:
+            await self._let_go()
+            raise
+        self._topology = TopologyFile(self.layout.topology)
+
+    async def _outlive_predecessor(self) -> None:
+        """After a supervisor was killed its children drain on their own: wait for the last one."""
+        assert self._instances is not None
+        deadline = time.monotonic() + self.plan.drain_timeout + 2 * GRACE
+        while not self._instances.try_exclusive():
+            if time.monotonic() > deadline:
+                raise StartupError(
+                    "processes of an earlier run on this data do not end",
+                    where=str(self.layout.root),
+                    hint="Find them with `ps` (their names begin with mp-) and end them with `kill -9`.",
+                )
+            await asyncio.sleep(TRY_AGAIN)
+
+    async def _bind_public(self) -> list[socket.socket]:
+        if not any(module.public for module in self.plan.modules):
+            return []
+        sockets = await asyncio.to_thread(bind_tcp, self.plan.host, self.plan.port)
+        port = sockets[0].getsockname()[1]
+        shown = "127.0.0.1" if self.plan.host in ("", "0.0.0.0", "::") else self.plan.host  # noqa: S104
+        host = f"[{shown}]" if ":" in shown else shown
+        self.url = f"{'https' if self.plan.tls else 'http'}://{host}:{port}"
+        return sockets
+
+    def _make_slots(self) -> list[Slot]:
+        plan = self.plan
+        named = [
+            (module, number)
+            for module in start_order(plan.modules)
+            for number in range(plan.replicas.get(module.name, 1))
+        ]
+        longest = max((_file_name(module, number) for module, number in named), key=len, default="")
+        self._folder = socket_folder(self.layout, longest)
+        slots: list[Slot] = []
+        for module, number in named:
+            path = self._folder / _file_name(module, number)
+            try:
+                own = bind_unix(path)
+            except StartupError:
+                _close(slots)
+                raise
+            slots.append(
+                Slot(
+                    name=module.name,
+                    release=RELEASE,
+                    number=number,
+                    endpoint=self.url if module.public else f"unix:{path}",
+                    probe_path=str(path),
+                    sockets=(own, *self._public) if module.public else (own,),
+                    log=self.layout.log(module.name),
+                    drain_timeout=plan.drain_timeout,
+                )
+            )
+        return slots
+
+    # ── running ────────────────────────────────────────────────────────────────────────────────────
+
+    def observe(self, observer: Callable[[Instance], None]) -> None:
+        """Call with every change of an instance."""
+        self._observers.append(observer)
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        return tuple(keeper.instance for keeper in self._keepers)
+
+    def start(self) -> None:
+        for slot in self._slots:
+            self._keepers.append(self._make_keeper(slot))
+        for keeper in self._keepers:
+            keeper.start()
+        self._upkeep = asyncio.create_task(self._keep_up(), name="upkeep")
+
+    async def wait_ready(self) -> None:
+        """Returns when every instance is of use. Raises StartupError when one says it cannot start."""
+        while True:
+            self._change.clear()
+            for keeper in self._keepers:
+                if keeper.failure and not keeper.was_ready:
+                    raise StartupError(f"{keeper.slot.name} cannot start: {keeper.failure}")
+            if all(keeper.instance.state in ("ready", "degraded") for keeper in self._keepers):
+                return
+            await self._change.wait()
+
+    async def stop(self) -> None:
+        """Drain: callers first, then those they call. Ends with nothing left running or held."""
+        try:
+            for wave in stop_waves(self.plan.modules):
+                names = {module.name for module in wave}
+                going = [keeper for keeper in self._keepers if keeper.slot.name in names]
+                await asyncio.gather(*(keeper.stop() for keeper in going))
+        finally:
+            await self._let_go()
+
+    def kill(self) -> None:
+        """Make a running `stop` (or the next one) quick: nobody is waited for any more."""
+        for keeper in self._keepers:
+            keeper.kill()
+
+    async def _let_go(self) -> None:
+        if self._upkeep is not None:
+            self._upkeep.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._upkeep
+        await self._spawner.stop()
+        _close(self._slots)
+        for sock in self._public:
+            sock.close()
+        if self._folder is not None:
+            remove_sockets(self.layout, self._folder)
+        if self._instances is not None:
+            self._instances.close()
+        self._lock.release()
+
+    def _make_keeper(self, slot: Slot) -> Keeper:
+        keeping = self.plan.keeping
+        return Keeper(
+            slot,
+            self._spawner,
+            settings=keeping,
+            clock=SYSTEM_CLOCK,
+            backoff=Backoff(
+                first=keeping.backoff_first,
+                most=keeping.backoff_most,
+                healthy=keeping.healthy_after,
+                clock=SYSTEM_CLOCK,
+                random=random.random,
+            ),
+            generation=_generation,
+            changed=self._on_change,
+        )
+
+    def _on_change(self, instance: Instance) -> None:
+        assert self._topology is not None
+        self._topology.publish(self.instances)
+        self._change.set()
+        for observer in self._observers:
+            observer(instance)
+
+    def _main_for(self, spec: Spec) -> Main:
+        module = self._modules[spec.name]
+        assert self._instances is not None
+        settings = ModuleSettings(
+            name=spec.name,
+            release=spec.release,
+            instance=spec.instance,
+            endpoint=spec.endpoint,
+            data=str(self.layout.root),
+            config=self.plan.config,
+            topology=str(self.layout.topology),
+            secrets=secrets_of(module, self._root),
+            drain_timeout=spec.drain_timeout,
+            log_level=self.plan.log_level,
+        )
+        return ChildMain(module, settings, self.layout.log(spec.name), Inherited(self._instances.fd))
+
+    async def _keep_up(self) -> None:
+        """Log files stay bounded; a topology that could not be written is written again."""
+        names = [*self._modules, "supervisor"]
+        while True:
+            await asyncio.sleep(self.plan.upkeep_every)
+            for name in names:
+                try:
+                    await asyncio.to_thread(
+                        logfiles.rotate, self.layout.log(name), max_bytes=self.plan.log_max_bytes
+                    )
+                except OSError as error:
+                    self._log.warning("log file not rotated", file=name, error=str(error))
+            if self._topology is not None and self._topology.stale:
+                self._topology.flush()
+
+
+def _file_name(module: Module, number: int) -> str:
+    return f"{module.name}-{number}.sock"
+
+
+def _generation() -> str:
+    """Grows with time: no two processes ever have had the same."""
+    return f"{time.time_ns() // 1_000_000:x}"
+
+
+def _close(slots: Sequence[Slot]) -> None:
+    for slot in slots:
+        slot.sockets[0].close()
