@@ -89,7 +89,9 @@ def invalid(error: msgspec.ValidationError) -> BadRequest:
     place = f"'{path}'" if path else "the body"
     return BadRequest(
         f"Invalid value for {place}: {_plain(what)}.",
-        code="invalid_value" if "Expected" not in what or ("=" in what) else "invalid_type",
+        code="invalid_value"
+        if "Expected" not in what or "=" in what or "matching" in what
+        else "invalid_type",
         param=path or None,
         hint=_hint(path),
     )

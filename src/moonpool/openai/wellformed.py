@@ -99,4 +99,4 @@ def _check_depth(document: object) -> None:
 
 
 def too_deep() -> BadRequest:
-    return BadRequest(f"The body is nested more than {MAX_DEPTH} levels deep.", code="nestingtoo_deep")
+    return BadRequest(f"The body is nested more than {MAX_DEPTH} levels deep.", code="nesting_too_deep")
