@@ -1,0 +1,1 @@
+"""Event logs: one SQLite file for the whole platform."""
