@@ -1,0 +1,156 @@
+"""The application factory of the services: Litestar with our errors, caller, health and metrics."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import msgspec
+from litestar import Litestar, Request, Response, get
+from litestar.config.app import AppConfig
+from litestar.di import Provide
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.openapi.config import OpenAPIConfig
+from litestar.types import ASGIApp, ControllerRouterHandler, Scope
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from moonpool.asgi.caller import SCOPE_KEY, Caller, CallerMiddleware
+from moonpool.asgi.health import Health
+from moonpool.asgi.parts import Check, Parts
+from moonpool.core.errors import (
+    BadRequest,
+    InternalError,
+    MethodNotAllowed,
+    MoonpoolError,
+    NotFound,
+    PayloadTooLarge,
+    PermissionDenied,
+    RateLimited,
+    RequestError,
+    Unauthenticated,
+    Unprocessable,
+)
+from moonpool.openai.errors import render_error
+
+Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
+AnyRequest = Request[Any, Any, Any]
+
+
+def create_app(
+    parts: Parts,
+    handlers: Sequence[ControllerRouterHandler],
+    *,
+    lifespan: Sequence[Lifespan] = (),
+    required: Mapping[str, Check] | None = None,
+    optional: Mapping[str, Check] | None = None,
+) -> ASGIApp:
+    """A service's whole application. Handlers may take `caller: Caller` as a dependency.
+
+    `required` and `optional` are readiness checks beside the database's and the event log's own.
+    """
+    health = Health(
+        {"database": parts.database.ping, **(required or {})},
+        {"events": parts.events.ping, **(optional or {})},
+    )
+    app = Litestar(
+        route_handlers=[*handlers, *_plumbing(parts, health)],
+        lifespan=list(lifespan),
+        dependencies={"caller": Provide(provide_caller, sync_to_thread=False)},
+        exception_handlers={
+            MoonpoolError: _on_error,
+            HTTPException: _on_http_exception,
+            Exception: _Unforeseen(parts),
+        },
+        openapi_config=OpenAPIConfig(
+            title=f"Moonpool {parts.manifest.service}", version=parts.release, path="/internal/docs"
+        ),
+        on_app_init=[_plain],
+    )
+    return CallerMiddleware(app, key=parts.context_key, audience=parts.manifest.service, clock=parts.clock)
+
+
+def provide_caller(scope: Scope) -> Caller:
+    caller = scope[SCOPE_KEY]  # type: ignore[literal-required]
+    assert isinstance(caller, Caller)
+    return caller
+
+
+def _plain(config: AppConfig) -> AppConfig:
+    config.logging_config = None  # the runner has set up logging for the whole process
+    config.debug = False
+    return config
+
+
+def _plumbing(parts: Parts, health: Health) -> list[ControllerRouterHandler]:
+    @get("/livez", include_in_schema=False)
+    async def livez() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @get("/readyz", include_in_schema=False)
+    async def readyz() -> Response[Any]:
+        readiness = await health.readiness()
+        status = 200 if readiness.status in {"ready", "degraded"} else 503
+        return Response(readiness, status_code=status)
+
+    @get("/metrics", include_in_schema=False)
+    async def metrics() -> Response[bytes]:
+        return Response(generate_latest(parts.metrics), media_type=CONTENT_TYPE_LATEST)
+
+    @get("/internal/openapi.json", include_in_schema=False)
+    async def openapi(request: AnyRequest) -> Response[bytes]:
+        schema = msgspec.json.encode(request.app.openapi_schema.to_schema())
+        return Response(schema, media_type="application/json")
+
+    return [livez, readyz, metrics, openapi]
+
+
+def _render(error: MoonpoolError) -> Response[bytes]:
+    rendered = render_error(error)
+    assert isinstance(rendered.body, bytes)
+    headers = {name.decode(): value.decode() for name, value in rendered.headers}
+    media_type = headers.pop("content-type")
+    return Response(rendered.body, status_code=rendered.status, headers=headers, media_type=media_type)
+
+
+def _on_error(_: AnyRequest, error: MoonpoolError) -> Response[bytes]:
+    return _render(error)
+
+
+def _on_http_exception(request: AnyRequest, error: HTTPException) -> Response[bytes]:
+    return _render(_translate(request, error))
+
+
+_REFUSALS: dict[int, type[RequestError]] = {
+    401: Unauthenticated,
+    403: PermissionDenied,
+    413: PayloadTooLarge,
+    422: Unprocessable,
+    429: RateLimited,
+}
+
+
+def _translate(request: AnyRequest, error: HTTPException) -> MoonpoolError:
+    """Litestar's own refusals, as ours."""
+    if isinstance(error, ValidationException):
+        first: Any = error.extra[0] if isinstance(error.extra, list) and error.extra else {}
+        detail = first.get("message", error.detail) if isinstance(first, dict) else error.detail
+        param = first.get("key") if isinstance(first, dict) else None
+        return BadRequest(str(detail), code="invalid_value", param=param)
+    if error.status_code == 404:
+        return NotFound(f"no {request.method} {request.url.path} here")
+    if error.status_code == 405:
+        allow = (error.headers or {}).get("allow", "another method")
+        return MethodNotAllowed(f"{request.method} is not allowed here", allow=tuple(allow.split(", ")))
+    if 400 <= error.status_code < 500:
+        return _REFUSALS.get(error.status_code, BadRequest)(error.detail)
+    return InternalError("the service failed")
+
+
+class _Unforeseen:
+    """The process boundary: whatever was not foreseen is logged with its traceback and answered 500."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._log = parts.log
+
+    def __call__(self, request: AnyRequest, error: Exception) -> Response[bytes]:
+        self._log.error("unforeseen error", path=request.url.path, exc_info=error)
+        return _render(InternalError("the service failed unexpectedly"))

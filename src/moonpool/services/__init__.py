@@ -1,0 +1,1 @@
+"""The nine services. They know contracts and ports, and never each other."""

@@ -1,0 +1,83 @@
+"""What auth's routes take and give. Times are Unix seconds; a key's `object` is "api_key"."""
+
+from typing import Annotated
+
+import msgspec
+
+from moonpool.core.principal import KeyLimits, Role
+from moonpool.services.auth.store import StoredKey
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+
+class CreateKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything left out is as the creating key has it; `role` is then at most member."""
+
+    name: Name = "key"
+    role: Role | None = None
+    scopes: tuple[str, ...] | None = None
+    limits: KeyLimits = KeyLimits()
+    expires_at: float | None = None
+
+
+class KeyView(msgspec.Struct, frozen=True, kw_only=True):
+    """`hint` is the beginning of the key's text, by which its owner can tell it. `key` is the text
+    itself: in the answer that creates the key and in no other."""
+
+    id: str
+    object: str = "api_key"
+    name: str
+    hint: str
+    user: str
+    role: Role
+    scopes: tuple[str, ...]
+    limits: KeyLimits
+    status: str
+    created_at: float
+    expires_at: float | None
+    last_used_at: float | None
+    revoked_at: float | None
+    key: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class KeyList(msgspec.Struct, frozen=True, kw_only=True):
+    object: str = "list"
+    data: list[KeyView]
+    has_more: bool
+
+
+class RevokedKey(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    object: str = "api_key"
+    deleted: bool = True
+
+
+class Me(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom the platform takes the caller for; `administers`: acts for the whole organisation."""
+
+    object: str = "principal"
+    user: str
+    organisation: str
+    role: Role
+    scopes: tuple[str, ...]
+    limits: KeyLimits
+    administers: bool
+    key: KeyView | None
+
+
+def view(key: StoredKey, now: float, text: str | msgspec.UnsetType = msgspec.UNSET) -> KeyView:
+    return KeyView(
+        id=key.id,
+        name=key.name,
+        hint=f"sk-mp-{key.id.removeprefix('key_')[:8]}…",
+        user=key.user,
+        role=key.role,
+        scopes=key.scopes,
+        limits=key.limits,
+        status=key.status(now),
+        created_at=key.created_at,
+        expires_at=key.expires_at,
+        last_used_at=key.last_used_at,
+        revoked_at=key.revoked_at,
+        key=text,
+    )
