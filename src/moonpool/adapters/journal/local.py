@@ -1,0 +1,253 @@
+"""A journal in a local file: appended with one system call, published to the event log behind it.
+
+    DIR/spool/<topic>-<instance>-<n>.journal     one line a record:
+    O id key json      opened            P id count       progress            C id key json   closed
+
+A write that returned survives `kill -9` (it is in the kernel's page cache); a power cut once it was
+published, a tenth of a second later. Published segments are dropped; what was published and not yet
+dropped when the process died is published again, and consumers recognise the ids. A living process holds
+a lock on its segment; those whose lock is free have no owner any more and are taken over by whoever looks
+first.
+"""
+
+import asyncio
+import fcntl
+import os
+import time
+from collections import deque
+from pathlib import Path
+
+import msgspec
+from structlog.typing import FilteringBoundLogger
+
+from moonpool.core.errors import MoonpoolError
+from moonpool.ports.events import Event, EventLog
+
+INTERVAL = 0.1
+"""Seconds between two rounds of publishing."""
+SEGMENT = 8 * 1024 * 1024
+"""Bytes after which a segment is closed and, once published, dropped."""
+READ = 1024 * 1024
+ORPHANS_EVERY = 5.0
+"""Seconds between two looks for journals without an owner."""
+HELD = 100_000
+"""Records held in memory while the disk takes none."""
+
+
+class LocalJournal:
+    """One topic's journal of one process. All methods are called in the event loop."""
+
+    def __init__(
+        self, folder: Path, topic: str, instance: str, events: EventLog, log: FilteringBoundLogger
+    ) -> None:
+        self._folder = folder
+        self._topic = topic
+        self._instance = instance
+        self._events = events
+        self._log = log
+        self._fd = -1
+        self._path = Path()
+        self._number = 0
+        self._size = 0
+        self._published = 0
+        self._streams: dict[str, bytes] = {}
+        self._held: deque[bytes] = deque(maxlen=HELD)
+        self._task: asyncio.Task[None] | None = None
+        self._next_orphans = 0.0
+
+    # ── the port ───────────────────────────────────────────────────────────────────────────────────
+
+    def open(self, id: str, key: str, value: bytes) -> None:
+        line = b"O %b %b %b\n" % (id.encode(), key.encode() or b"-", value)
+        self._streams[id] = line
+        self._write(line)
+
+    def progress(self, id: str, count: int) -> None:
+        self._write(b"P %b %d\n" % (id.encode(), count))
+
+    def close(self, id: str, key: str, value: bytes) -> None:
+        self._streams.pop(id, None)
+        self._write(b"C %b %b %b\n" % (id.encode(), key.encode() or b"-", value))
+
+    @property
+    def healthy(self) -> bool:
+        return not self._held
+
+    # ── its life ───────────────────────────────────────────────────────────────────────────────────
+
+    async def start(self) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._new_segment()
+        self._task = asyncio.create_task(self._run(), name=f"journal-{self._topic}")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        try:
+            await self._publish()
+        except MoonpoolError as error:
+            self._log.warning("journal left for the next start", path=str(self._path), reason=error.message)
+        if self._fd >= 0:
+            if self._published == self._size and not self._held:
+                self._path.unlink(missing_ok=True)
+            os.close(self._fd)
+            self._fd = -1
+
+    # ── writing ────────────────────────────────────────────────────────────────────────────────────
+
+    def _write(self, line: bytes) -> None:
+        if self._held:
+            self._held.append(line)
+            return
+        try:
+            written = os.write(self._fd, line)
+        except OSError as error:
+            self._log.error("journal cannot be written; records are held", reason=str(error))
+            self._held.append(line)
+            return
+        self._size += written
+        if written < len(line):  # the disk became full within the line
+            self._held.append(line[written:])
+
+    def _write_held(self) -> None:
+        while self._held:
+            line = self._held[0]
+            try:
+                written = os.write(self._fd, line)
+            except OSError:
+                return
+            self._size += written
+            if written < len(line):
+                self._held[0] = line[written:]
+                return
+            self._held.popleft()
+
+    def _new_segment(self) -> None:
+        self._number += 1
+        self._path = self._folder / f"{self._topic}-{self._instance}-{self._number}.journal"
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._size = os.fstat(self._fd).st_size
+        self._published = 0
+
+    def _next_segment(self) -> None:
+        """Leave a published segment; what is still open goes on in the new one."""
+        old_fd, old_path = self._fd, self._path
+        self._new_segment()
+        for line in list(self._streams.values()):
+            self._write(line)
+        old_path.unlink(missing_ok=True)
+        os.close(old_fd)
+
+    # ── publishing ─────────────────────────────────────────────────────────────────────────────────
+
+    async def _run(self) -> None:
+        pause = INTERVAL
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                await self._publish()
+                await self._adopt_orphans()
+                pause = INTERVAL
+            except MoonpoolError as error:
+                self._log.warning("usage waits in the journal", bytes=self._size, reason=error.message)
+                pause = min(pause * 2, 5.0)
+            except OSError as error:
+                self._log.error("journal cannot be read", path=str(self._path), reason=str(error))
+                pause = min(pause * 2, 5.0)
+
+    async def _publish(self) -> None:
+        self._write_held()
+        while self._published < self._size:
+            data = os.pread(self._fd, READ, self._published)
+            whole = data.rfind(b"\n") + 1
+            if whole == 0:
+                return
+            await self._append(_closed(data[:whole]))
+            self._published += whole
+        if self._size > SEGMENT and not self._held:
+            self._next_segment()
+        elif self._size and not self._streams and self._published == self._size and not self._held:
+            os.ftruncate(self._fd, 0)
+            self._size = self._published = 0
+
+    async def _append(self, events: list[Event]) -> None:
+        if events:
+            await self._events.append(self._topic, events)
+
+    async def _adopt_orphans(self) -> None:
+        now = time.monotonic()
+        if now < self._next_orphans:
+            return
+        self._next_orphans = now + ORPHANS_EVERY
+        for path in self._folder.glob(f"{self._topic}-*.journal"):
+            if path != self._path:
+                await self._adopt(path)
+
+    async def _adopt(self, path: Path) -> None:
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return  # its owner lives
+            if os.fstat(fd).st_nlink == 0:
+                return  # published and dropped while we were opening it
+            events = _recovered(_read(fd))
+            await self._append(events)
+            os.unlink(path)
+            self._log.info("took over a journal", path=path.name, events=len(events))
+        finally:
+            os.close(fd)
+
+
+def _read(fd: int) -> bytes:
+    parts = []
+    while part := os.pread(fd, READ, sum(map(len, parts))):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _closed(lines: bytes) -> list[Event]:
+    events = []
+    for line in lines.split(b"\n"):
+        if line.startswith(b"C "):
+            _, id, key, value = line.split(b" ", 3)
+            events.append(Event(id.decode(), key.decode(), value))
+    return events
+
+
+def _recovered(data: bytes) -> list[Event]:
+    """All that a dead process closed, and what it had open, with the progress it had noted.
+
+    A last line without its end was cut by the death: its record had not returned to anyone.
+    """
+    whole = data[: data.rfind(b"\n") + 1]
+    events = _closed(whole)
+    closed = {event.id for event in events}
+    open_: dict[str, tuple[str, bytes]] = {}
+    counts: dict[str, int] = {}
+    for line in whole.split(b"\n"):
+        if line.startswith(b"O "):
+            _, id, key, value = line.split(b" ", 3)
+            open_[id.decode()] = (key.decode(), value)
+        elif line.startswith(b"P "):
+            _, id, count = line.split(b" ")
+            counts[id.decode()] = int(count)
+    for name, (owner, value) in open_.items():
+        if name not in closed:
+            events.append(Event(name, owner, _with_count(value, counts.get(name, 0))))
+    return events
+
+
+def _with_count(value: bytes, count: int) -> bytes:
+    """The opened record, with the events counted so far as its completion tokens."""
+    record = msgspec.json.decode(value)
+    record.setdefault("usage", {})["completion_tokens"] = count
+    encoded: bytes = msgspec.json.encode(record)
+    return encoded

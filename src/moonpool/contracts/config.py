@@ -1,0 +1,95 @@
+"""The platform's configuration document, as the file given to `moonpool up --config` has it.
+
+Every field has a default that needs no configuration. Secrets are never in it: it names environment
+variables that hold them.
+"""
+
+from typing import Annotated
+
+import msgspec
+
+PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class TargetConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Exactly one of `url` (an OpenAI-compatible base, ending in /v1) and `local` (a GGUF file)."""
+
+    url: str = ""
+    local: str = ""
+    model: str = ""
+    api_key_env: str = ""
+    priority: Annotated[int, msgspec.Meta(ge=0)] = 0
+    weight: Annotated[int, msgspec.Meta(ge=0)] = 1
+
+
+class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    targets: Annotated[tuple[TargetConfig, ...], msgspec.Meta(min_length=1)]
+    fallbacks: tuple[str, ...] = ()
+    context: PositiveInt | None = None
+    capabilities: tuple[str, ...] = ("chat", "completions", "embeddings")
+
+
+class LimitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    requests_per_minute: PositiveInt = 600
+    tokens_per_minute: PositiveInt = 200_000
+    concurrent: PositiveInt = 64
+
+
+class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8080
+    workers: PositiveInt = 1
+    tls_certificate: str = ""
+    tls_key: str = ""
+    drain_seconds: Annotated[float, msgspec.Meta(ge=0)] = 30.0
+    max_active_requests: PositiveInt = 4096
+    """Above this the health gate sheds, lowest priority first."""
+    allow_private_targets: bool = True
+    """Whether model targets may be on loopback and private networks (a laptop's Ollama is)."""
+
+
+class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    instances: PositiveInt = 1
+    database: str = ""
+    """URL; default: `sqlite:///DATA/db/SERVICE.db`."""
+
+
+class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The local engine. `threads` 0: chosen from the machine's cores."""
+
+    slots: PositiveInt = 4
+    queue: Annotated[int, msgspec.Meta(ge=0)] = 64
+    context: PositiveInt = 8192
+    """Tokens of context a slot has."""
+    threads: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class InfrastructureConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """URLs; "" is the embedded default below the data folder. The scheme chooses the adapter."""
+
+    events: str = ""
+    cache: str = ""
+    objects: str = ""
+
+
+class TelemetryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    log_level: str = "info"
+    access_log: bool = True
+    keep_requests: PositiveInt = 1000
+    """Recent requests whose decisions a gateway holds in memory."""
+
+
+class PlatformConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole document. Without `models`, the packaged small model is served as `smollm2`."""
+
+    models: dict[str, ModelConfig] = {}
+    limits: dict[str, LimitConfig] = {}
+    gateway: GatewayConfig = GatewayConfig()
+    services: dict[str, ServiceConfig] = {}
+    engine: EngineConfig = EngineConfig()
+    infrastructure: InfrastructureConfig = InfrastructureConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
+
+
+DEFAULT_MODEL = "smollm2"
+SERVICES = ("auth", "user", "chat", "model", "inference", "training", "monitoring", "storage", "billing")

@@ -1,0 +1,80 @@
+"""What a service declares about itself: its routes and the policies the gateway applies to them.
+
+A manifest travels with its release, so old and new may differ in all that follows from it. The gateway
+composes manifests and knows no service by name.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Access(StrEnum):
+    """Who may call a route."""
+
+    PUBLIC = "public"
+    KEY = "key"
+    """Any valid API key or session."""
+    ADMIN = "admin"
+    """An admin's or owner's key or session."""
+    LOCAL = "local"
+    """As ADMIN, or any caller on this machine that came through no proxy: scrapers, probes."""
+
+
+class BalancerKind(StrEnum):
+    WEB = "web"
+    API = "api"
+    INFERENCE = "inference"
+
+
+class BodyKind(StrEnum):
+    NONE = "none"
+    BUFFERED = "buffered"
+    STREAMED = "streamed"
+    """Passed on as it arrives: uploads."""
+
+
+class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds. `total` bounds a whole request with all its attempts up to the answer's head; a
+    streamed answer may then go on as long as it does not fall silent for `between_bytes`."""
+
+    total: float = 60.0
+    connect: float = 2.0
+    first_byte: float = 30.0
+    between_bytes: float = 30.0
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """`path` may have `{name}` segments, and a last `{name:path}` that takes the rest.
+
+    `schema` names the openai.schema (or service) struct that the gateway validates the body with;
+    "" passes the body unseen. `scope` must be among a scoped key's scopes.
+    """
+
+    method: str
+    path: str
+    access: Access = Access.KEY
+    scope: str = ""
+    schema: str = ""
+    body: BodyKind = BodyKind.BUFFERED
+    body_limit: int = 10 * 1024 * 1024
+    balancer: BalancerKind = BalancerKind.API
+    timeouts: Timeouts = Timeouts()
+    metered: bool = False
+    """Whether answers carry usage that becomes a usage event."""
+    priority: int = 1
+    """0 is shed last."""
+    quiet: bool = False
+    """A probe: asked every few seconds, hence neither traced nor shed."""
+    summary: str = ""
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """`calls` names the services this one may call: it is given the signing keys of those only."""
+
+    service: str
+    summary: str
+    routes: tuple[Route, ...] = ()
+    calls: tuple[str, ...] = ()
+    instances: int = 1
+    drain_timeout: float = 30.0

@@ -1,0 +1,224 @@
+"""A body that arrives over time.
+
+    producer (upstream connection)  ──feed/finish/fail──►  Stream  ──write/close/abort──►  Sink (edge)
+                                    ◄─pause/resume/cancel─         ◄─pause/resume/cancel──
+
+Push, not pull: a chunk travels from the socket it came from to the socket it goes to in one call
+stack, with no task switch between, which is what makes relaying an event cheap. Like asyncio's own
+transports it carries back-pressure as pause and resume.
+
+A stream has one consumer and settles exactly once: COMPLETED, FAILED or CANCELLED. Whatever a filter
+holds for the length of a body (lease, permit, reservation, span) it gives back in `on_settled`, which
+runs before the sink hears of the end: when a client has its answer, nothing is held for it any more.
+"""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Protocol
+
+from moonpool.core.errors import MoonpoolError
+
+BUFFER_LIMIT = 64 * 1024
+"""Bytes a stream holds for a consumer that has not come yet before it pauses its producer."""
+
+
+class Outcome(Enum):
+    """How a body ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Sink(Protocol):
+    """Where a stream's bytes go. Calls come in order; after `close` or `abort` there are none."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def close(self) -> None:
+        """The body is complete."""
+
+    def abort(self, error: Exception) -> None:
+        """The body broke off."""
+
+
+class Producer(Protocol):
+    """What a stream asks of the side that feeds it. `cancel` must stop it and free what it holds."""
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def cancel(self) -> None: ...
+
+
+class Transform(Protocol):
+    """Sees every chunk on its way, and may change, hold back or add bytes.
+
+    `finish` returns what is still held and may raise (StreamTruncated) to turn an end into a failure.
+    """
+
+    def chunk(self, data: bytes) -> bytes: ...
+
+    def finish(self) -> bytes: ...
+
+
+Settled = Callable[[Outcome, Exception | None], None]
+
+
+class Stream:
+    """See the module. Not thread-safe: all calls come from the event loop that owns the sockets."""
+
+    __slots__ = (
+        "_ended",
+        "_held",
+        "_held_size",
+        "_on_settled",
+        "_producer",
+        "_sink",
+        "_transforms",
+        "error",
+        "outcome",
+    )
+
+    def __init__(self, producer: Producer | None = None) -> None:
+        self._producer = producer
+        self._sink: Sink | None = None
+        self._held: list[bytes] = []
+        self._held_size = 0
+        self._ended = False
+        self._transforms: list[Transform] = []
+        self._on_settled: list[Settled] = []
+        self.outcome: Outcome | None = None
+        self.error: Exception | None = None
+
+    # ── for filters ────────────────────────────────────────────────────────────────────────────────
+
+    def transform(self, transform: Transform) -> None:
+        """Put `transform` behind those already there; only before a consumer is connected."""
+        assert self._sink is None, "a transform must see the body from its first byte"
+        self._transforms.append(transform)
+
+    def on_settled(self, callback: Settled) -> None:
+        """Call back once when the body is over (at once when it already is), in order of registration."""
+        if self.outcome is None:
+            self._on_settled.append(callback)
+        else:
+            callback(self.outcome, self.error)
+
+    # ── for the consumer ───────────────────────────────────────────────────────────────────────────
+
+    def connect(self, sink: Sink) -> None:
+        """Start the flow into `sink`. What was held so far is written before this returns."""
+        assert self._sink is None, "a stream has one consumer"
+        if self.outcome is Outcome.CANCELLED:
+            return
+        self._sink = sink
+        held, full = self._held, self._held_size >= BUFFER_LIMIT
+        self._held, self._held_size = [], 0
+        for data in held:
+            self.feed(data)
+        if self.outcome is not None:
+            return
+        if self._ended:
+            self._end()
+        elif full:
+            self.resume()
+
+    def pause(self) -> None:
+        if self._producer is not None:
+            self._producer.pause()
+
+    def resume(self) -> None:
+        if self._producer is not None:
+            self._producer.resume()
+
+    def cancel(self) -> None:
+        """The consumer wants no more. Safe at any time and any number of times."""
+        if self.outcome is None:
+            self._held.clear()
+            self._settle(Outcome.CANCELLED, None)
+
+    # ── for the producer ───────────────────────────────────────────────────────────────────────────
+
+    def feed(self, data: bytes) -> None:
+        sink = self._sink
+        if self.outcome is not None:
+            return
+        if sink is None:
+            self._held.append(data)
+            self._held_size += len(data)
+            if self._held_size >= BUFFER_LIMIT:
+                self.pause()
+            return
+        if self._transforms:
+            try:
+                for transform in self._transforms:
+                    data = transform.chunk(data)
+                    if not data:
+                        return
+            except MoonpoolError as error:
+                self._break(error)
+                return
+        sink.write(data)
+
+    def finish(self) -> None:
+        """The producer has given everything there was."""
+        if self.outcome is not None or self._ended:
+            return
+        self._ended = True
+        self._producer = None
+        if self._sink is not None:
+            self._end()
+
+    def fail(self, error: Exception) -> None:
+        """The producer broke off. What it gave before is still delivered."""
+        if self.outcome is not None or self._ended:
+            return
+        self._ended = True
+        self._producer = None
+        self.error = error
+        if self._sink is not None:
+            self._end()
+
+    # ── inside ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _end(self) -> None:
+        assert self._sink is not None
+        if self.error is not None:
+            self._break(self.error)
+            return
+        try:
+            tail = self._finish_transforms()
+        except MoonpoolError as error:
+            self._break(error)
+            return
+        if tail:
+            self._sink.write(tail)
+        if self.outcome is None:  # writing may have made the consumer cancel
+            self._settle(Outcome.COMPLETED, None)
+            self._sink.close()
+
+    def _finish_transforms(self) -> bytes:
+        tail = b""
+        for transform in self._transforms:
+            if tail:
+                tail = transform.chunk(tail)
+            tail += transform.finish()
+        return tail
+
+    def _break(self, error: Exception) -> None:
+        assert self._sink is not None
+        if self.outcome is None:
+            self._settle(Outcome.FAILED, error)
+            self._sink.abort(error)
+
+    def _settle(self, outcome: Outcome, error: Exception | None) -> None:
+        self.outcome = outcome
+        self.error = error
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.cancel()
+        callbacks, self._on_settled = self._on_settled, []
+        for callback in callbacks:
+            callback(outcome, error)

@@ -1,0 +1,1 @@
+"""The API gateway: routes, composed from the services' manifests, each with its chain of filters."""

@@ -1,0 +1,102 @@
+"""From method and path to the route that a service's manifest declares, with its chain of filters.
+
+Matching is on the path as received. A parameter is one segment; an encoded slash in it is refused, since
+the service behind would see another path than the one whose rules were applied.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from moonpool.contracts.manifest import Route
+from moonpool.core.handler import Handler
+
+
+class Entry(NamedTuple):
+    """`service` is "" for what the gateway answers itself."""
+
+    service: str
+    route: Route
+    handler: Handler
+
+
+class Match(NamedTuple):
+    """Exactly one of `entry` and `allowed` says something; both empty: no such path."""
+
+    entry: Entry | None
+    parameters: dict[str, str]
+    allowed: tuple[str, ...] = ()
+
+
+_NO_PARAMETERS: dict[str, str] = {}
+_ENCODED = ("%2f", "%5c", "%00")
+
+
+class _Template:
+    """A path with parameters, by segments. `rest` names a last parameter that takes all that follows."""
+
+    def __init__(self, path: str) -> None:
+        segments = path.split("/")
+        self.rest = ""
+        last = segments[-1]
+        if last.startswith("{") and last.endswith(":path}"):
+            self.rest = last[1:-6]
+            segments.pop()
+        self.segments = segments
+        self.methods: dict[str, Entry] = {}
+
+    def match(self, parts: list[str]) -> dict[str, str] | None:
+        count = len(self.segments)
+        if len(parts) < count + bool(self.rest) or (not self.rest and len(parts) > count):
+            return None
+        parameters: dict[str, str] = {}
+        for pattern, part in zip(self.segments, parts, strict=False):
+            if pattern.startswith("{"):
+                if not part or any(code in part.lower() for code in _ENCODED):
+                    return None
+                parameters[pattern[1:-1]] = unquote(part)
+            elif pattern != part:
+                return None
+        if self.rest:
+            parameters[self.rest] = unquote("/".join(parts[count:]))
+        return parameters
+
+
+class RouteTable:
+    """Immutable once built. Literal paths win over templates, templates in the order of manifests."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._literal: dict[str, dict[str, Entry]] = {}
+        templates: dict[str, _Template] = {}
+        for entry in entries:
+            path, method = entry.route.path, entry.route.method
+            if "{" in path:
+                methods = templates.setdefault(path, _Template(path)).methods
+            else:
+                methods = self._literal.setdefault(path, {})
+            if method in methods:
+                other = methods[method].service or "the gateway"
+                raise ValueError(f"{method} {path} is declared by {other} and by {entry.service}")
+            methods[method] = entry
+        self._templates = list(templates.values())
+
+    def match(self, method: str, path: str) -> Match:
+        methods = self._literal.get(path)
+        if methods is not None:
+            return _choose(methods, method, _NO_PARAMETERS)
+        parts = path.split("/")
+        for template in self._templates:
+            parameters = template.match(parts)
+            if parameters is not None:
+                return _choose(template.methods, method, parameters)
+        return Match(None, _NO_PARAMETERS)
+
+
+def _choose(methods: dict[str, Entry], method: str, parameters: dict[str, str]) -> Match:
+    entry = methods.get(method)
+    if entry is None and method == "HEAD":
+        entry = methods.get("GET")
+    if entry is not None:
+        return Match(entry, parameters)
+    allowed = tuple(sorted(methods)) + (("HEAD",) if "GET" in methods else ())
+    return Match(None, parameters, allowed)

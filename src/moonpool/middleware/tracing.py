@@ -1,0 +1,158 @@
+"""Tracing and logging: the outermost filter.
+
+Gives every request its id and its place in a W3C trace, turns every error into an answer, and when the
+body is over hands one finished record to the recorder and the metrics. Nothing of it is encoded or
+written while the request runs (middleware/recorder.py does that later, in batches).
+"""
+
+import random
+import re
+import time
+
+from structlog.typing import FilteringBoundLogger
+
+from moonpool.contracts.manifest import Route
+from moonpool.core.body import Outcome, Stream
+from moonpool.core.context import Context
+from moonpool.core.decisions import Flag
+from moonpool.core.errors import InternalError, MoonpoolError
+from moonpool.core.handler import Handler
+from moonpool.core.message import Request, Response
+from moonpool.middleware.metrics import Histogram, RequestMetrics
+from moonpool.middleware.recorder import Finished, Recorder
+from moonpool.openai.errors import render_error
+
+_TRACEPARENT = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+_NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
+SAMPLED = 1
+_getrandbits = random.SystemRandom().getrandbits
+
+
+class Tracing:
+    def __init__(self, recorder: Recorder, metrics: RequestMetrics, log: FilteringBoundLogger) -> None:
+        self._recorder = recorder
+        self._metrics = metrics
+        self._log = log
+        self._ids = RequestIds()
+
+    def applies(self, route: Route) -> bool:
+        return not route.quiet
+
+    async def __call__(self, ctx: Context, request: Request, next: Handler) -> Response:
+        self._metrics.active += 1
+        ctx.request_id = self._ids.new()
+        _join_trace(ctx, request)
+        try:
+            response = await next(ctx, request)
+        except MoonpoolError as error:
+            response = render_error(error)
+            ctx.decide("tracing", "error", error.message)
+        except Exception as error:  # noqa: BLE001 - the process boundary: the client gets an answer, we the traceback
+            self._log.error("unforeseen error", request_id=ctx.request_id, exc_info=error)
+            response = render_error(InternalError("the gateway failed unexpectedly"))
+            ctx.decide("tracing", "error", type(error).__name__)
+        except BaseException:  # cancelled: the client left before there was an answer
+            ctx.flags.append(Flag.CLIENT_GONE)
+            self._finish(ctx, request, 499, 0, None, Outcome.CANCELLED)
+            raise
+        response.headers.append((b"x-request-id", ctx.request_id.encode()))
+        body = response.body
+        if isinstance(body, Stream):
+            self._follow(ctx, request, response.status, body)
+        else:
+            self._finish(ctx, request, response.status, len(body), None, Outcome.COMPLETED)
+        return response
+
+    def _follow(self, ctx: Context, request: Request, status: int, stream: Stream) -> None:
+        observed = _Observed(ctx, self._metrics)
+        stream.transform(observed)
+
+        def settled(outcome: Outcome, error: Exception | None) -> None:
+            if outcome is Outcome.CANCELLED:
+                ctx.flags.append(Flag.CLIENT_GONE)
+            if isinstance(error, MoonpoolError):
+                ctx.decide("tracing", "broken", error.message)
+            self._finish(ctx, request, status, observed.size, observed.first, outcome)
+
+        stream.on_settled(settled)
+
+    def _finish(
+        self,
+        ctx: Context,
+        request: Request,
+        status: int,
+        size: int,
+        first: float | None,
+        outcome: Outcome,
+    ) -> None:
+        ended = ctx.clock.monotonic()
+        metrics = self._metrics
+        metrics.active -= 1
+        metrics.finished(ctx.route.path, ctx.release, status, ended - ctx.started)
+        for flag in ctx.flags:
+            metrics.flagged(flag)
+        self._recorder.add(Finished(ctx, request, status, size, first, ended, outcome))
+
+
+class _Observed:
+    """A transform that measures and changes nothing."""
+
+    __slots__ = ("_ctx", "_gaps", "_last", "_metrics", "first", "size")
+
+    def __init__(self, ctx: Context, metrics: RequestMetrics) -> None:
+        self._ctx = ctx
+        self._metrics = metrics
+        self._gaps: Histogram | None = None
+        self._last = 0.0
+        self.first: float | None = None
+        self.size = 0
+
+    def chunk(self, data: bytes) -> bytes:
+        self.size += len(data)
+        now = self._ctx.clock.monotonic()
+        if self._gaps is None:
+            ctx = self._ctx
+            self.first = now
+            self._gaps = self._metrics.gaps(ctx.route.path, ctx.release)
+            self._metrics.first_byte(ctx.route.path, ctx.release, now - ctx.started)
+        else:
+            self._gaps.observe(now - self._last)
+        self._last = now
+        return data
+
+    def finish(self) -> bytes:
+        return b""
+
+
+class RequestIds:
+    """`req_` + 12 hex digits of milliseconds + 20 random ones: sortable by time, not to be guessed.
+
+    Randomness comes from the system, drawn in blocks: one system call for a hundred ids.
+    """
+
+    def __init__(self) -> None:
+        self._pool: list[str] = []
+
+    def new(self) -> str:
+        pool = self._pool
+        if not pool:
+            bits = f"{_getrandbits(80 * 128):02560x}"
+            pool.extend(bits[i : i + 20] for i in range(0, 2560, 20))
+        return f"req_{int(time.time() * 1000):012x}{pool.pop()}"
+
+
+def _join_trace(ctx: Context, request: Request) -> None:
+    """Continue the caller's trace, or begin one (W3C Trace Context, level 1)."""
+    ctx.span_id = f"{random.getrandbits(64):016x}"
+    value = request.headers.get(b"traceparent")
+    if value is not None:
+        match = _TRACEPARENT.fullmatch(value)
+        if match is not None:
+            trace_id, parent, flags = (group.decode() for group in match.groups())
+            if trace_id != _NO_TRACE and parent != _NO_SPAN:
+                ctx.trace_id = trace_id
+                ctx.parent_id = parent
+                ctx.trace_flags = int(flags, 16)
+                ctx.trace_state = request.header(b"tracestate") or ""
+                return
+    ctx.trace_id = f"{random.getrandbits(128):032x}"

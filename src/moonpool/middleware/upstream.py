@@ -1,0 +1,86 @@
+"""The end of a service's chain: pick an instance of the service and send it the request."""
+
+from moonpool.balancing.api import ApiBalancer
+from moonpool.balancing.lease import Lease
+from moonpool.balancing.pools import Pools
+from moonpool.balancing.web import WebBalancer
+from moonpool.contracts import context as signed
+from moonpool.core.context import Context
+from moonpool.core.message import Request, Response
+from moonpool.http.client import Client
+from moonpool.middleware.attempt import attempt
+from moonpool.middleware.signing import ContextSigner
+
+FORWARDED = frozenset(
+    {
+        b"accept",
+        b"accept-language",
+        b"cache-control",
+        b"content-type",
+        b"idempotency-key",
+        b"if-match",
+        b"if-modified-since",
+        b"if-none-match",
+        b"last-event-id",
+        b"prefer",
+        b"range",
+        b"user-agent",
+    }
+)
+"""Request fields that services see. Keys and cookies end at the gateway."""
+
+
+class ServiceUpstream:
+    """One service's upstream, for all its routes of one kind of balancer."""
+
+    def __init__(
+        self,
+        service: str,
+        *,
+        pools: Pools,
+        balancer: ApiBalancer | WebBalancer,
+        client: Client,
+        signer: ContextSigner,
+    ) -> None:
+        self._service = service
+        self._pools = pools
+        self._balancer = balancer
+        self._client = client
+        self._signer = signer
+
+    async def __call__(self, ctx: Context, request: Request) -> Response:
+        endpoint = self._balancer.pick(self._pools.endpoints(self._service))
+        ctx.release = endpoint.release
+        lease = Lease(endpoint, ctx.clock)
+        ctx.decide("balancer", endpoint.instance)
+        upstream = Request(
+            request.method,
+            request.path,
+            request.query,
+            self._headers(ctx, request),
+            request.body,
+        )
+        response = await attempt(self._client, ctx, endpoint, upstream, ctx.route.timeouts, lease)
+        response.headers.append((b"x-moonpool-release", f"{self._service}@{endpoint.release}".encode()))
+        return response
+
+    def _headers(self, ctx: Context, request: Request) -> dict[bytes, bytes]:
+        headers = {name: value for name, value in request.headers.items() if name in FORWARDED}
+        length = request.headers.get(b"content-length")
+        if length is not None and not isinstance(request.body, bytes):
+            headers[b"content-length"] = length
+        add_internal(headers, ctx, self._signer, self._service)
+        return headers
+
+
+def add_internal(headers: dict[bytes, bytes], ctx: Context, signer: ContextSigner, service: str) -> None:
+    """What a service of ours gets beside the request: on whose behalf, its id, its place in the trace."""
+    headers[signed.HEADER] = signer.sign(ctx.principal, service)
+    headers[signed.REQUEST_ID] = ctx.request_id.encode()
+    headers[b"traceparent"] = traceparent(ctx)
+    if ctx.trace_state:
+        headers[b"tracestate"] = ctx.trace_state.encode("latin-1")
+
+
+def traceparent(ctx: Context) -> bytes:
+    return b"00-%b-%b-%02x" % (ctx.trace_id.encode(), ctx.span_id.encode(), ctx.trace_flags)

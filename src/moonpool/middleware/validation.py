@@ -1,0 +1,44 @@
+"""Validation: the one parse of a request's body, by the schema that the route's manifest names.
+
+What does not fit never reaches a service. Unknown fields pass through to the model: the body that goes
+on is the client's own bytes.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from moonpool.contracts.manifest import Route
+from moonpool.core.context import Context
+from moonpool.core.errors import BadRequest
+from moonpool.core.handler import Handler
+from moonpool.core.message import Request, Response
+
+Parse = Callable[[bytes], Any]
+"""Raises BadRequest or Unprocessable with the place of the fault."""
+
+
+class Validation:
+    """`schemas` by the name that manifests use."""
+
+    def __init__(self, schemas: Mapping[str, Parse]) -> None:
+        self._schemas = dict(schemas)
+
+    def applies(self, route: Route) -> bool:
+        return route.schema != ""
+
+    async def __call__(self, ctx: Context, request: Request, next: Handler) -> Response:
+        body = request.body
+        assert isinstance(body, bytes), "a route with a schema has a buffered body"
+        if not body:
+            raise BadRequest(
+                "the request has no body", code="missing_body", hint="Send a JSON object as the body."
+            )
+        content_type = request.headers.get(b"content-type")
+        if content_type is not None and b"json" not in content_type:
+            raise BadRequest(
+                "the body's content type is not JSON",
+                code="unsupported_content_type",
+                hint="Send it with `content-type: application/json`.",
+            )
+        ctx.payload = self._schemas[ctx.route.schema](body)
+        return await next(ctx, request)

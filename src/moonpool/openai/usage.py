@@ -1,0 +1,129 @@
+"""Finds the usage in answers, at a price that a relayed event can bear: most are never parsed."""
+
+import msgspec
+
+from moonpool.contracts.usage import Usage
+
+
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: int | None = 0
+
+
+class _CompletionDetails(msgspec.Struct):
+    reasoning_tokens: int | None = 0
+
+
+class _WireUsage(msgspec.Struct):
+    """OpenAI's and DeepSeek's usage object; every field may be missing or null."""
+
+    prompt_tokens: int | None = 0
+    completion_tokens: int | None = 0
+    prompt_cache_hit_tokens: int | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+    def usage(self) -> Usage:
+        cached = self.prompt_cache_hit_tokens
+        if cached is None:
+            cached = self.prompt_tokens_details.cached_tokens if self.prompt_tokens_details else 0
+        details = self.completion_tokens_details
+        return Usage(
+            prompt_tokens=self.prompt_tokens or 0,
+            cached_tokens=cached or 0,
+            completion_tokens=self.completion_tokens or 0,
+            reasoning_tokens=(details.reasoning_tokens or 0) if details else 0,
+        )
+
+
+class _Answer(msgspec.Struct):
+    usage: _WireUsage | None = None
+
+
+class _Chunk(msgspec.Struct):
+    usage: _WireUsage | None = None
+    choices: list[msgspec.Raw] | None = None
+
+
+_answer = msgspec.json.Decoder(_Answer)
+_chunk = msgspec.json.Decoder(_Chunk)
+
+
+def usage_of_body(body: bytes) -> Usage | None:
+    """The usage of a whole answer; None when it reports none."""
+    try:
+        usage = _answer.decode(body).usage
+    except msgspec.DecodeError:
+        return None
+    return None if usage is None else usage.usage()
+
+
+def usage_of_event(event: bytes) -> tuple[Usage | None, bool]:
+    """The usage of one SSE event (its lines, as received), and whether it carries nothing else."""
+    data = b"".join(line[5:] for line in event.splitlines() if line.startswith(b"data:"))
+    try:
+        chunk = _chunk.decode(data)
+    except msgspec.DecodeError:
+        return None, False
+    if chunk.usage is None:
+        return None, False
+    return chunk.usage.usage(), not chunk.choices
+
+
+class ChunkScan:
+    """Follows a chat stream: lets whole events through, counts them, and tells when one is worth a parse.
+
+    Each line of JSON has its newlines escaped, so "\\n\\n" ends events and nothing else. Line ends of
+    CRLF are turned into LF on the way.
+    """
+
+    __slots__ = ("_held", "done", "events", "failed", "noteworthy")
+
+    def __init__(self) -> None:
+        self._held = b""
+        self.events = 0
+        """Events with data so far; comments and `[DONE]` are not counted."""
+        self.done = False
+        self.failed = False
+        """Whether the endpoint itself reported an error in the stream."""
+        self.noteworthy = False
+        """Whether what the last `feed` returned carries a usage object."""
+
+    def feed(self, data: bytes) -> bytes:
+        """The whole events that are complete by now."""
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        if b"\r" in data:
+            data = self._without_carriage_returns(data)
+        if not data.endswith(b"\n\n"):
+            cut = data.rfind(b"\n\n") + 2
+            if cut == 1:
+                self._held = data + self._held
+                self.noteworthy = False
+                return b""
+            self._held = data[cut:] + self._held
+            data = data[:cut]
+        self.events += data.count(b"\ndata:") + data.startswith(b"data:")
+        if b"[DONE]" in data and (b"data: [DONE]\n" in data or b"data:[DONE]\n" in data):
+            self.done = True
+            self.events -= 1
+        self.noteworthy = b'"usage":{' in data or b'"usage": {' in data
+        if b'"error"' in data:
+            self._look_for_error(data)
+        return data
+
+    def split(self, events: bytes) -> list[bytes]:
+        """The single events of what `feed` returned."""
+        return [part + b"\n\n" for part in events.split(b"\n\n")[:-1]]
+
+    def _without_carriage_returns(self, data: bytes) -> bytes:
+        if data.endswith(b"\r"):
+            self._held = b"\r"
+            data = data[:-1]
+        return data.replace(b"\r\n", b"\n")
+
+    def _look_for_error(self, data: bytes) -> None:
+        for event in self.split(data):
+            text = event.lstrip()
+            if text.startswith((b'data: {"error"', b'data:{"error"', b'data: { "error"')):
+                self.failed = True

@@ -1,0 +1,50 @@
+"""Where the instances of the platform are."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+
+class Instance(msgspec.Struct, frozen=True, kw_only=True):
+    """One running process (or external endpoint) of a release, as `status --json` shows it.
+
+    `state`: starting, ready, degraded, draining, crashed or stopped.
+    """
+
+    name: str
+    """The module: a service, "gateway", …"""
+    release: str
+    instance: str
+    """Unique among all instances that ever were: module, number, and generation."""
+    pid: int
+    state: str
+    endpoint: str
+    """`unix:PATH`, `http://HOST:PORT`, …"""
+    restarts: int = 0
+    since: float = 0.0
+    """Unix seconds of the last change of state."""
+    reason: str = ""
+    """Why it is in this state, when that is not obvious."""
+
+
+class Topology(msgspec.Struct, frozen=True):
+    """All instances. `version` grows with every change."""
+
+    version: int = 0
+    modules: tuple[Instance, ...] = ()
+
+
+class Discovery(Protocol):
+    """Follows the instances that the spawner (or an orchestrator) runs."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    @property
+    def current(self) -> Topology:
+        """The last known topology; kept when its source is away."""
+
+    def subscribe(self, callback: Callable[[Topology], None]) -> None:
+        """Called in the event loop with every new topology."""

@@ -1,0 +1,61 @@
+"""URL → adapter. Embedded or distributed is decided here, by scheme, and nowhere else."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from moonpool.adapters.cache.memory import MemoryCache
+from moonpool.adapters.database.sqlite import SqliteDatabase
+from moonpool.adapters.events.sqlite import SqliteEventLog
+from moonpool.adapters.objects.local import LocalObjects
+from moonpool.contracts.config import PlatformConfig
+from moonpool.core.clock import SYSTEM_CLOCK
+from moonpool.core.errors import StartupError
+from moonpool.ports.cache import Cache
+from moonpool.ports.database import Database
+from moonpool.ports.events import EventLog
+from moonpool.ports.objects import Objects
+
+T = TypeVar("T")
+SERVICES_FOLDER = Path(__file__).parent.parent / "services"
+
+
+def open_database(config: PlatformConfig, data: Path, service: str) -> Database:
+    settings = config.services.get(service)
+    url = settings.database if settings is not None else ""
+    migrations = SERVICES_FOLDER / service / "migrations"
+    schemes: dict[str, Callable[[str], Database]] = {
+        "sqlite": lambda url: SqliteDatabase(_path(url), migrations),
+    }
+    return _open(url or f"sqlite://{data}/db/{service}.db", schemes, f"services.{service}.database")
+
+
+def open_events(config: PlatformConfig, data: Path) -> EventLog:
+    schemes: dict[str, Callable[[str], EventLog]] = {"sqlite": lambda url: SqliteEventLog(_path(url))}
+    return _open(
+        config.infrastructure.events or f"sqlite://{data}/db/events.db", schemes, "infrastructure.events"
+    )
+
+
+def open_cache(config: PlatformConfig) -> Cache:
+    schemes: dict[str, Callable[[str], Cache]] = {"memory": lambda url: MemoryCache(clock=SYSTEM_CLOCK)}
+    return _open(config.infrastructure.cache or "memory://", schemes, "infrastructure.cache")
+
+
+def open_objects(config: PlatformConfig, data: Path) -> Objects:
+    schemes: dict[str, Callable[[str], Objects]] = {"file": lambda url: LocalObjects(_path(url))}
+    return _open(config.infrastructure.objects or f"file://{data}/objects", schemes, "infrastructure.objects")
+
+
+def _open(url: str, schemes: Mapping[str, Callable[[str], T]], where: str) -> T:
+    scheme = url.partition(":")[0]
+    make = schemes.get(scheme)
+    if make is None:
+        known = ", ".join(f"{name}:" for name in schemes)
+        raise StartupError(f"no adapter for {scheme!r}: known are {known}", where=where)
+    return make(url)
+
+
+def _path(url: str) -> Path:
+    return Path(urlsplit(url).path)

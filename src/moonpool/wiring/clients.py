@@ -1,0 +1,198 @@
+"""The clients by which modules call each other, with the same filters as the gateway's below its edge."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import TypeVar
+
+import msgspec
+
+from moonpool.balancing.api import ApiBalancer
+from moonpool.balancing.lease import Lease
+from moonpool.balancing.pools import Pools
+from moonpool.contracts import context as signed
+from moonpool.contracts.auth import Verdict, VerifyKey
+from moonpool.contracts.catalogue import Catalogue
+from moonpool.contracts.manifest import Manifest, Route, Timeouts
+from moonpool.contracts.monitoring import ModuleHealth
+from moonpool.core.clock import Clock
+from moonpool.core.context import Context
+from moonpool.core.deadline import Deadline
+from moonpool.core.errors import MoonpoolError, Unavailable, UpstreamMalformed
+from moonpool.core.handler import Handler, chain
+from moonpool.core.message import Request, Response
+from moonpool.core.principal import Principal
+from moonpool.http.address import Address
+from moonpool.http.client import Client
+from moonpool.http.reading import read
+from moonpool.middleware.attempt import attempt
+from moonpool.middleware.metering import Metering
+from moonpool.middleware.signing import ContextSigner
+from moonpool.middleware.tracing import RequestIds
+from moonpool.openai.parse import parse
+from moonpool.openai.schema import ChatCompletionRequest
+from moonpool.ports.discovery import Discovery, Instance
+
+S = TypeVar("S")
+QUICK = Timeouts(total=5.0, connect=1.0, first_byte=5.0, between_bytes=5.0)
+ANSWER_LIMIT = 16 * 1024 * 1024
+
+
+class ServiceCaller:
+    """Calls a service on this module's own behalf."""
+
+    def __init__(
+        self,
+        issuer: str,
+        *,
+        pools: Pools,
+        client: Client,
+        signer: ContextSigner,
+        balancer: ApiBalancer,
+        clock: Clock,
+    ) -> None:
+        self._principal = Principal(service=issuer)
+        self._pools = pools
+        self._client = client
+        self._signer = signer
+        self._balancer = balancer
+        self._clock = clock
+        self._ids = RequestIds()
+
+    async def call(
+        self, service: str, method: str, path: str, body: bytes = b"", *, timeouts: Timeouts = QUICK
+    ) -> bytes:
+        """The body of a 200. Raises Unavailable or UpstreamError for everything else."""
+        ctx = Context(self._clock)
+        ctx.request_id = self._ids.new()
+        ctx.deadline = Deadline(ctx.started + timeouts.total)
+        headers = {
+            b"content-type": b"application/json",
+            signed.HEADER: self._signer.sign(self._principal, service),
+            signed.REQUEST_ID: ctx.request_id.encode(),
+        }
+        endpoint = self._balancer.pick(self._pools.endpoints(service))
+        request = Request(method, path, "", headers, body)
+        response = await attempt(self._client, ctx, endpoint, request, timeouts, Lease(endpoint, self._clock))
+        answer = await read(response.body, ANSWER_LIMIT)
+        if response.status != 200:
+            raise Unavailable(f"the {service} service answered {response.status}")
+        return answer
+
+
+class HttpAuthClient:
+    def __init__(self, caller: ServiceCaller) -> None:
+        self._caller = caller
+
+    async def verify(self, key: str) -> Verdict:
+        body = msgspec.json.encode(VerifyKey(key))
+        return _decode(await self._caller.call("auth", "POST", "/internal/verify", body), Verdict)
+
+
+class HttpCatalogueClient:
+    def __init__(self, caller: ServiceCaller) -> None:
+        self._caller = caller
+
+    async def catalogue(self) -> Catalogue:
+        return _decode(await self._caller.call("model", "GET", "/internal/catalogue"), Catalogue)
+
+
+def _decode(data: bytes, shape: type[S]) -> S:
+    try:
+        return msgspec.json.decode(data, type=shape)
+    except msgspec.DecodeError as error:
+        raise UpstreamMalformed(f"not a {shape.__name__}: {error}") from None
+
+
+class ChainedInferenceClient:
+    """Chat completions for a principal, through metering and the inference balancer."""
+
+    def __init__(self, manifest: Manifest, metering: Metering, upstream: Handler, clock: Clock) -> None:
+        self._route = _chat_route(manifest)
+        self._handler = chain([metering], upstream)
+        self._clock = clock
+
+    async def chat(self, principal: Principal, body: bytes, *, request_id: str) -> Response:
+        ctx = Context(self._clock)
+        ctx.request_id = request_id
+        ctx.route = self._route
+        ctx.principal = principal
+        ctx.service = "inference"
+        ctx.deadline = Deadline(ctx.started + self._route.timeouts.total)
+        ctx.payload = parse(ChatCompletionRequest, body)
+        return await self._handler(ctx, Request("POST", self._route.path, "", {}, body))
+
+
+def _chat_route(manifest: Manifest) -> Route:
+    return next(route for route in manifest.routes if route.path == "/v1/chat/completions")
+
+
+class HttpProbeClient:
+    """Looks at every instance of the topology, by its own socket."""
+
+    def __init__(self, discovery: Discovery, client: Client, gateway: str = "gateway") -> None:
+        self._discovery = discovery
+        self._client = client
+        self._gateway = gateway
+
+    async def probe(self) -> list[ModuleHealth]:
+        return list(await asyncio.gather(*map(self._probe, self._instances())))
+
+    async def metrics(self) -> dict[str, bytes]:
+        instances = self._instances()
+        answers = await asyncio.gather(*map(self._metrics, instances))
+        return {
+            i.instance: answer for i, answer in zip(instances, answers, strict=True) if answer is not None
+        }
+
+    def _instances(self) -> Sequence[Instance]:
+        return [instance for instance in self._discovery.current.modules if instance.state != "stopped"]
+
+    async def _get(self, instance: Instance, path: str) -> tuple[int, bytes]:
+        request = Request("GET", path)
+        response = await self._client.send(
+            Address.parse(instance.endpoint),
+            request,
+            connect_timeout=1.0,
+            first_byte_timeout=3.0,
+            idle_timeout=3.0,
+        )
+        return response.status, await read(response.body, ANSWER_LIMIT)
+
+    async def _probe(self, instance: Instance) -> ModuleHealth:
+        started = time.monotonic()
+        status, checks, latency = "unreachable", {}, None
+        try:
+            _, body = await self._get(instance, "/readyz")
+            answer = msgspec.json.decode(body, type=_Readiness)
+            status, checks = answer.status, answer.checks
+            latency = (time.monotonic() - started) * 1000
+        except MoonpoolError as error:
+            checks = {"probe": error.message}
+        except (msgspec.DecodeError, ValueError):
+            checks = {"probe": "its answer is no readiness"}
+        return ModuleHealth(
+            name=instance.name,
+            instance=instance.instance,
+            release=instance.release,
+            endpoint=instance.endpoint,
+            pid=instance.pid,
+            state=instance.state,
+            status=status,
+            checks=checks,
+            latency_ms=latency,
+            restarts=instance.restarts,
+        )
+
+    async def _metrics(self, instance: Instance) -> bytes | None:
+        path = "/internal/metrics" if instance.name == self._gateway else "/metrics"
+        try:
+            status, body = await self._get(instance, path)
+        except (MoonpoolError, ValueError):
+            return None
+        return body if status == 200 else None
+
+
+class _Readiness(msgspec.Struct):
+    status: str
+    checks: dict[str, str] = {}

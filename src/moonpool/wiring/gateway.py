@@ -1,0 +1,218 @@
+"""The gateway's process: filters, upstreams and the edge, put together."""
+
+import asyncio
+import socket
+import ssl
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from moonpool.adapters.journal.local import LocalJournal
+from moonpool.balancing.api import ApiBalancer
+from moonpool.balancing.inference import InferenceBalancer
+from moonpool.balancing.models import Models
+from moonpool.balancing.pools import Pools
+from moonpool.balancing.web import WebBalancer
+from moonpool.contracts.config import SERVICES, GatewayConfig
+from moonpool.contracts.manifest import BalancerKind, Manifest, Route
+from moonpool.contracts.usage import TOPIC as USAGE
+from moonpool.core.component import Component, Group
+from moonpool.core.errors import MoonpoolError, StartupError
+from moonpool.core.handler import Handler
+from moonpool.gateway.admin import Administration
+from moonpool.gateway.app import Gateway
+from moonpool.gateway.openapi import merge
+from moonpool.http.server import Server
+from moonpool.middleware.attempts import FailedAttempts
+from moonpool.middleware.authentication import Authentication, KeyCache
+from moonpool.middleware.health import HealthGate
+from moonpool.middleware.inference import InferenceUpstream
+from moonpool.middleware.metering import Metering
+from moonpool.middleware.metrics import RequestMetrics
+from moonpool.middleware.pipeline import ordered
+from moonpool.middleware.recorder import Recorder
+from moonpool.middleware.tracing import Tracing
+from moonpool.middleware.upstream import ServiceUpstream
+from moonpool.middleware.validation import Parse, Validation
+from moonpool.openai.errors import render_error, render_stream_error
+from moonpool.openai.parse import parse
+from moonpool.openai.schema import ChatCompletionRequest, CompletionRequest, EmbeddingRequest
+from moonpool.wiring.clients import HttpAuthClient, HttpCatalogueClient, ServiceCaller
+from moonpool.wiring.following import CatalogueFollower, RevocationFollower
+from moonpool.wiring.infrastructure import Infrastructure, open_infrastructure
+from moonpool.wiring.registry import resolve
+from moonpool.wiring.settings import ModuleSettings
+
+SCHEMAS: Mapping[str, Parse] = {
+    "chat.completions": lambda body: parse(ChatCompletionRequest, body),
+    "completions": lambda body: parse(CompletionRequest, body),
+    "embeddings": lambda body: parse(EmbeddingRequest, body),
+}
+"""By the name that manifests use for a body's schema."""
+
+
+async def run_gateway(
+    name: str,
+    settings: ModuleSettings,
+    sockets: list[socket.socket],
+    stop: asyncio.Event,
+    ready: Callable[[], None],
+) -> None:
+    """Serve the gateway on `sockets` until `stop`, then drain. Raises StartupError."""
+    infrastructure = await open_infrastructure(settings)
+    assembly = _Assembly(settings, infrastructure)
+    group = Group([*infrastructure.components, *assembly.components])
+    await group.start()
+    server = assembly.server
+    try:
+        await server.start(sockets)
+        ready()
+        await stop.wait()
+        assembly.gate.draining = True
+        cut = await server.drain(settings.drain_timeout)
+        infrastructure.log.info("drained", cut=cut)
+    finally:
+        await group.stop()
+
+
+class _Assembly:
+    """Everything that is put together once."""
+
+    def __init__(self, settings: ModuleSettings, infrastructure: Infrastructure) -> None:
+        config = infrastructure.config
+        clock, log = infrastructure.clock, infrastructure.log
+        self._infrastructure = infrastructure
+        self._manifests = [
+            cast(Manifest, resolve(f"moonpool.services.{service}.manifest:MANIFEST")) for service in SERVICES
+        ]
+        metrics = RequestMetrics()
+        registry = CollectorRegistry()
+        registry.register(metrics)
+        cache = KeyCache(clock)
+        self.gate = HealthGate(lambda: metrics.active, config.gateway.max_active_requests)
+        access = _write_lines if config.telemetry.access_log else None
+        recorder = Recorder(
+            infrastructure.events, clock, log, keep=config.telemetry.keep_requests, access=access
+        )
+        journal = LocalJournal(
+            infrastructure.data / "spool", USAGE, settings.instance, infrastructure.events, log
+        )
+        filters = ordered(
+            tracing=Tracing(recorder, metrics, log),
+            health=self.gate,
+            authentication=Authentication(
+                cache, HttpAuthClient(infrastructure.caller), FailedAttempts(clock), clock, log
+            ),
+            validation=Validation(SCHEMAS),
+            metering=Metering(journal),
+        )
+        models = Models(infrastructure.pools)
+        description = _Description(self._manifests, infrastructure.caller)
+        administration = Administration(
+            draining=lambda: self.gate.draining,
+            services=lambda: _states(infrastructure.pools),
+            journal_healthy=lambda: journal.healthy,
+            metrics=registry,
+            recorder=recorder,
+            openapi=description,
+        )
+        self._upstreams = _Upstreams(infrastructure, models)
+        own = administration.routes()
+        description.own = [route for route, _ in own]
+        gateway = Gateway(
+            manifests=self._manifests, filters=filters, upstream=self._upstreams, own=own, clock=clock
+        )
+        self.server = Server(
+            gateway.handle,
+            render_error=render_error,
+            render_stream_error=render_stream_error,
+            body_policy=gateway.body_policy,
+            ssl=_tls(config.gateway),
+            clock=clock,
+        )
+        snapshot = Path(settings.topology).parent / "catalogue-gateway.json"
+        self.components: list[Component] = [
+            journal,
+            recorder,
+            CatalogueFollower(HttpCatalogueClient(infrastructure.caller), models, snapshot, log),
+            RevocationFollower(infrastructure.events, cache, f"gateway-{settings.instance}", log),
+        ]
+
+
+class _Upstreams:
+    """The end of each route's chain, by the balancer that its manifest names."""
+
+    def __init__(self, infrastructure: Infrastructure, models: Models) -> None:
+        self._infrastructure = infrastructure
+        clock, chance = infrastructure.clock, infrastructure.random
+        self._api, self._web = ApiBalancer(clock, chance), WebBalancer(chance)
+        balancer = InferenceBalancer(clock, chance)
+        infrastructure.pools.on_gone(lambda endpoint: balancer.forget(endpoint.instance))
+        self._inference = InferenceUpstream(
+            models=models, balancer=balancer, client=infrastructure.client, signer=infrastructure.signer
+        )
+
+    def __call__(self, service: str, route: Route) -> Handler:
+        if route.balancer is BalancerKind.INFERENCE:
+            return self._inference
+        return ServiceUpstream(
+            service,
+            pools=self._infrastructure.pools,
+            balancer=self._web if route.balancer is BalancerKind.WEB else self._api,
+            client=self._infrastructure.client,
+            signer=self._infrastructure.signer,
+        )
+
+
+class _Description:
+    """The merged API description, asked of the services when somebody wants it."""
+
+    def __init__(self, manifests: list[Manifest], caller: ServiceCaller) -> None:
+        self._manifests = manifests
+        self._caller = caller
+        self.own: list[Route] = []
+
+    async def __call__(self) -> bytes:
+        parts = await asyncio.gather(*(self._part(manifest.service) for manifest in self._manifests))
+        documents = {name: document for name, document in parts if document is not None}
+        return msgspec.json.encode(merge(self._manifests, documents, self.own))
+
+    async def _part(self, service: str) -> tuple[str, dict[str, Any] | None]:
+        try:
+            body = await self._caller.call(service, "GET", "/internal/openapi.json")
+        except MoonpoolError:
+            return service, None
+        document: dict[str, Any] = msgspec.json.decode(body)
+        return service, document
+
+
+def _states(pools: Pools) -> dict[str, str]:
+    states = {}
+    for service in SERVICES:
+        endpoints = pools.endpoints(service)
+        states[service] = "ready" if any(e.ready for e in endpoints) else "down" if endpoints else "missing"
+    return states
+
+
+def _write_lines(lines: Iterable[bytes]) -> None:
+    sys.stderr.buffer.write(b"\n".join([*lines, b""]))
+    sys.stderr.buffer.flush()
+
+
+def _tls(config: GatewayConfig) -> ssl.SSLContext | None:
+    if not config.tls_certificate:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(config.tls_certificate, config.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise StartupError(
+            f"the TLS certificate or key cannot be read: {error}", where=config.tls_certificate
+        ) from None
+    return context

@@ -1,0 +1,93 @@
+"""What every module's process opens first: configuration, topology, event log, the client for calls."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+from moonpool.adapters.config.file import FileConfig
+from moonpool.adapters.discovery.file import FileDiscovery
+from moonpool.balancing.api import ApiBalancer
+from moonpool.balancing.pools import Pools
+from moonpool.contracts.config import PlatformConfig
+from moonpool.core.clock import SYSTEM_CLOCK, Clock
+from moonpool.core.component import Component
+from moonpool.http.client import Client
+from moonpool.middleware.signing import ContextSigner
+from moonpool.ports.discovery import Discovery
+from moonpool.ports.events import EventLog
+from moonpool.wiring.adapters import open_events
+from moonpool.wiring.clients import ServiceCaller
+from moonpool.wiring.following import TopologyFollower
+from moonpool.wiring.settings import ModuleSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Infrastructure:
+    """Made before anything is started; `components` start in their order."""
+
+    config: PlatformConfig
+    data: Path
+    clock: Clock
+    random: random.Random
+    log: FilteringBoundLogger
+    events: EventLog
+    discovery: Discovery
+    pools: Pools
+    client: Client
+    signer: ContextSigner
+    caller: ServiceCaller
+    components: list[Component]
+
+
+class ClientComponent:
+    """The client's connections end with the process's other components."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def start(self) -> None:
+        """Connections are opened when they are needed."""
+
+    async def stop(self) -> None:
+        await self._client.aclose()
+
+
+async def open_infrastructure(settings: ModuleSettings) -> Infrastructure:
+    """Raises StartupError for a broken configuration."""
+    data = Path(settings.data)
+    source = FileConfig(Path(settings.config) if settings.config else None)
+    await source.start()
+    await source.stop()  # a change takes effect at the next start; the config server will push them
+    config = source.current
+    clock = SYSTEM_CLOCK
+    chance = random.Random()  # noqa: S311 - draws endpoints, guards nothing
+    events = open_events(config, data)
+    discovery = FileDiscovery(Path(settings.topology))
+    pools = Pools()
+    client = Client(clock=clock)
+    signer = ContextSigner(settings.name, settings.secrets.calls, clock)
+    caller = ServiceCaller(
+        settings.name,
+        pools=pools,
+        client=client,
+        signer=signer,
+        balancer=ApiBalancer(clock, chance),
+        clock=clock,
+    )
+    return Infrastructure(
+        config=config,
+        data=data,
+        clock=clock,
+        random=chance,
+        log=structlog.get_logger().bind(module=settings.name, instance=settings.instance),
+        events=events,
+        discovery=discovery,
+        pools=pools,
+        client=client,
+        signer=signer,
+        caller=caller,
+        components=[ClientComponent(client), events, TopologyFollower(discovery, pools)],
+    )

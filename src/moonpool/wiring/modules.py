@@ -1,0 +1,196 @@
+"""The entry points of the modules (wiring/registry.py names them)."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
+
+import uvicorn
+from litestar.types import ASGIApp, Receive, Scope, Send
+from prometheus_client import CollectorRegistry
+
+from moonpool.adapters.journal.local import LocalJournal
+from moonpool.asgi.parts import Parts
+from moonpool.balancing.inference import InferenceBalancer
+from moonpool.balancing.models import Models
+from moonpool.contracts.clients import Clients
+from moonpool.contracts.manifest import Manifest
+from moonpool.contracts.usage import TOPIC as USAGE
+from moonpool.core.component import Component, Group
+from moonpool.core.errors import StartupError
+from moonpool.middleware.inference import InferenceUpstream
+from moonpool.middleware.metering import Metering
+from moonpool.wiring.adapters import open_cache, open_database, open_objects
+from moonpool.wiring.clients import (
+    ChainedInferenceClient,
+    HttpAuthClient,
+    HttpCatalogueClient,
+    HttpProbeClient,
+)
+from moonpool.wiring.following import CatalogueFollower
+from moonpool.wiring.gateway import run_gateway
+from moonpool.wiring.infrastructure import Infrastructure, open_infrastructure
+from moonpool.wiring.registry import resolve
+from moonpool.wiring.settings import ModuleSettings
+
+KEEP_ALIVE = 75
+"""Seconds a service keeps an idle connection: longer than our client does, so that it never closes one
+that is just being used again."""
+
+__all__ = ["run_gateway", "run_service"]
+
+
+async def run_service(
+    name: str,
+    settings: ModuleSettings,
+    sockets: list[socket.socket],
+    stop: asyncio.Event,
+    ready: Callable[[], None],
+) -> None:
+    """Serve one of the nine services until `stop`, then drain. Raises StartupError."""
+    infrastructure = await open_infrastructure(settings)
+    manifest = cast(Manifest, resolve(f"moonpool.services.{name}.manifest:MANIFEST"))
+    parts, components = _parts(manifest, settings, infrastructure)
+    group = Group(components)
+    await group.start()
+    try:
+        create = cast(Callable[[Parts], ASGIApp], resolve(f"moonpool.services.{name}.app:create"))
+        await _serve(create(parts), settings, sockets, stop, ready)
+    finally:
+        await group.stop()
+
+
+def _parts(
+    manifest: Manifest, settings: ModuleSettings, infrastructure: Infrastructure
+) -> tuple[Parts, list[Component]]:
+    config, data = infrastructure.config, infrastructure.data
+    database = open_database(config, data, manifest.service)
+    cache = open_cache(config)
+    objects = open_objects(config, data)
+    clients, more = _clients(manifest, settings, infrastructure)
+    parts = Parts(
+        manifest=manifest,
+        release=settings.release,
+        instance=settings.instance,
+        config=config,
+        data=data,
+        database=database,
+        events=infrastructure.events,
+        cache=cache,
+        objects=objects,
+        clients=clients,
+        clock=infrastructure.clock,
+        metrics=CollectorRegistry(),
+        log=infrastructure.log,
+        context_key=settings.secrets.context,
+        secrets=dict(settings.secrets.own),
+    )
+    return parts, [*infrastructure.components, database, cache, objects, *more]
+
+
+def _clients(
+    manifest: Manifest, settings: ModuleSettings, infrastructure: Infrastructure
+) -> tuple[Clients, list[Component]]:
+    """The clients that the manifest's `calls` name, and what has to run for them."""
+    caller, components = infrastructure.caller, cast(list[Component], [])
+    inference = None
+    if "inference" in manifest.calls:
+        inference, components = _inference_client(settings, infrastructure)
+    clients = Clients(
+        auth=HttpAuthClient(caller) if "auth" in manifest.calls else None,
+        model=HttpCatalogueClient(caller) if "model" in manifest.calls else None,
+        inference=inference,
+        probe=HttpProbeClient(infrastructure.discovery, infrastructure.client)
+        if manifest.service == "monitoring"
+        else None,
+    )
+    return clients, components
+
+
+def _inference_client(
+    settings: ModuleSettings, infrastructure: Infrastructure
+) -> tuple[ChainedInferenceClient, list[Component]]:
+    models = Models(infrastructure.pools)
+    journal = LocalJournal(
+        infrastructure.data / "spool", USAGE, settings.instance, infrastructure.events, infrastructure.log
+    )
+    balancer = InferenceBalancer(infrastructure.clock, infrastructure.random)
+    infrastructure.pools.on_gone(lambda endpoint: balancer.forget(endpoint.instance))
+    upstream = InferenceUpstream(
+        models=models, balancer=balancer, client=infrastructure.client, signer=infrastructure.signer
+    )
+    manifest = cast(Manifest, resolve("moonpool.services.inference.manifest:MANIFEST"))
+    client = ChainedInferenceClient(manifest, Metering(journal), upstream, infrastructure.clock)
+    snapshot = Path(settings.topology).parent / f"catalogue-{settings.name}.json"
+    follower = CatalogueFollower(
+        HttpCatalogueClient(infrastructure.caller), models, snapshot, infrastructure.log
+    )
+    return client, [journal, follower]
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signals: the runner has them."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _LifespanErrors:
+    """Keeps the error with which an application's start failed; uvicorn would only log it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self.error: BaseException | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":  # type: ignore[comparison-overlap]
+            await self._app(scope, receive, send)
+            return
+        try:
+            await self._app(scope, receive, send)
+        except BaseException as error:
+            self.error = error
+            raise
+
+
+async def _serve(
+    app: ASGIApp,
+    settings: ModuleSettings,
+    sockets: list[socket.socket],
+    stop: asyncio.Event,
+    ready: Callable[[], None],
+) -> None:
+    guarded = _LifespanErrors(app)
+    config = uvicorn.Config(
+        cast("uvicorn._types.ASGI3Application", guarded),
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=max(1, int(settings.drain_timeout)),
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=sockets), name="serve")
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.005)
+        if server.started:
+            ready()
+            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        server.should_exit = True
+        await serving
+    if isinstance(guarded.error, StartupError):
+        raise guarded.error
+    if not server.started:
+        raise RuntimeError("the application did not start") from guarded.error
