@@ -1,0 +1,430 @@
+"""One client connection: turns in order, one at a time, with back-pressure and an end for everything.
+
+    bytes ─► RequestParser ─Turn─► queue ─► application (a task) ─Response─► transport
+                                                         Stream ─► Relay ──┘
+
+Times are judged in `sweep`, which the server calls about once a second: no timer a request.
+"""
+
+import asyncio
+import logging
+import socket
+import struct
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Protocol, cast
+
+from moonpool.core.body import Outcome, Stream
+from moonpool.core.clock import Clock
+from moonpool.core.errors import ClientGone, InternalError, MoonpoolError, RequestError, RequestTimeout
+from moonpool.core.message import Request, Response
+from moonpool.http.framing import bodiless
+from moonpool.http.limits import BodyPolicy, Limits
+from moonpool.http.parsing import RequestParser, Turn
+from moonpool.http.writing import CONTINUE, DateField, Relay, declared_length, render_head
+
+Application = Callable[[Request], Awaitable[Response]]
+_log = logging.getLogger("moonpool.http")
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class Host(Protocol):
+    """What all connections of a server share."""
+
+    application: Application
+    limits: Limits
+    clock: Clock
+    date: DateField
+    draining: bool
+    active: int
+    render_error: Callable[[MoonpoolError], Response]
+    render_stream_error: Callable[[Exception], bytes]
+    body_policy: Callable[[Request], BodyPolicy] | None
+    accepted_private: frozenset[bytes]
+
+    def opened(self, connection: "Connection") -> None: ...
+
+    def closed(self, connection: "Connection") -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    """See the module. It is the producer of streamed request bodies and the output of relays."""
+
+    __slots__ = (
+        "_active",
+        "_body_mark",
+        "_body_seen",
+        "_busy_with",
+        "_continue_due",
+        "_deaf",
+        "_head_since",
+        "_host",
+        "_linger_until",
+        "_loop",
+        "_parser",
+        "_queue",
+        "_reading",
+        "_refusal",
+        "_relay",
+        "_slow_mark",
+        "_slow_size",
+        "_task",
+        "_transport",
+        "_want_body",
+        "_write_paused",
+        "idle_since",
+        "peer",
+    )
+
+    def __init__(self, host: Host, loop: asyncio.AbstractEventLoop) -> None:
+        self._host = host
+        self._loop = loop
+        self.peer = ""
+        self._queue: deque[Turn] = deque()
+        self._active: Turn | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._relay: Relay | None = None
+        self._refusal: MoonpoolError | None = None
+        self._deaf = False
+        """Nothing more is taken from this client: what still comes is dropped."""
+        self._reading = True
+        self._want_body = True
+        self._continue_due = False
+        self._write_paused = False
+        self._head_since = 0.0
+        self._body_mark = 0.0
+        self._body_seen = 0
+        self._slow_mark = 0.0
+        self._slow_size = 0
+        self._linger_until = 0.0
+        self.idle_since = 0.0
+
+    # ── asyncio.Protocol ───────────────────────────────────────────────────────────────────────────
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        host = self._host
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=host.limits.write_high_water)
+        peer = transport.get_extra_info("peername")
+        self.peer = peer[0] if isinstance(peer, tuple) else ""
+        self._parser = RequestParser(self, host.limits, host.body_policy, host.accepted_private)
+        self._head_since = self.idle_since = host.clock.monotonic()
+        host.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
+        parser = self._parser
+        try:
+            parser.feed(data)
+        except MoonpoolError as error:
+            self._refuse(error)
+            return
+        except Exception:  # noqa: BLE001 - one connection's boundary: a bug here must not reach the loop
+            _log.exception("the edge failed while it parsed a request")
+            self._refuse(InternalError("the request could not be read"))
+            return
+        if parser.clean:
+            self._head_since = 0.0
+        elif not self._head_since:
+            self._head_since = self._host.clock.monotonic()
+
+    def eof_received(self) -> None:
+        """A client that sends no more is gone, as for nginx and HAProxy by default: the transport
+        closes and `connection_lost` cancels what runs."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._deaf = True
+        self._queue.clear()
+        self._host.closed(self)
+        if self._relay is not None:
+            self._relay.stream.cancel()
+        if self._task is not None:
+            self._task.cancel()
+        self._parser.fail(ClientGone("the client closed the connection"))
+        self._end_turn()
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+        self._slow_mark = 0.0
+        if self._relay is not None:
+            self._relay.stream.pause()
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        if self._relay is not None:
+            self._relay.stream.resume()
+
+    # ── parser's owner, and producer of a streamed request body ────────────────────────────────────
+
+    def turn_ready(self, turn: Turn) -> None:
+        if self._active is None:
+            self._begin(turn)
+            return
+        self._queue.append(turn)
+        if len(self._queue) >= self._host.limits.pipelined:
+            self._set_reading()
+
+    def send_continue(self) -> None:
+        if self._active is None and not self._queue:
+            self._transport.write(CONTINUE)
+        else:
+            self._continue_due = True
+
+    def pause(self) -> None:
+        self._want_body = False
+        self._set_reading()
+
+    def resume(self) -> None:
+        self._want_body = True
+        self._set_reading()
+
+    def cancel(self) -> None:
+        """The application wants no more of the body: what still comes is dropped, then it is closed."""
+        if self._active is not None:
+            self._active.keep_alive = False
+        self._deaf = self._deaf or self._parser.receiving
+        self.resume()
+
+    def _set_reading(self) -> None:
+        want = self._deaf or (self._want_body and len(self._queue) < self._host.limits.pipelined)
+        if want is self._reading or self._transport.is_closing():
+            return
+        self._reading = want
+        if want:
+            self._body_mark = 0.0
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    # ── a turn ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _begin(self, turn: Turn) -> None:
+        self._active = turn
+        self._host.active += 1
+        self._task = self._loop.create_task(self._answer(turn))
+
+    async def _answer(self, turn: Turn) -> None:
+        host = self._host
+        try:
+            response = await host.application(turn.request)
+        except MoonpoolError as error:
+            response = host.render_error(error)
+        except asyncio.CancelledError:
+            if turn is self._active and not self._transport.is_closing():
+                self._task = None
+                self._transport.abort()  # cancelled from inside: there is no answer to give
+            raise
+        except Exception:  # noqa: BLE001 - the task's boundary: the client gets an answer whatever happens
+            _log.exception("the application failed on %s %s", turn.request.method, turn.request.path)
+            response = host.render_error(InternalError("an internal error occurred"))
+        self._task = None
+        if turn is not self._active or self._transport.is_closing():
+            if isinstance(response.body, Stream):
+                response.body.cancel()
+            return
+        try:
+            self._respond(turn, response)
+        except MoonpoolError as error:
+            if isinstance(response.body, Stream):
+                response.body.cancel()
+            _log.error("an answer could not be written: %s", error.message)
+            self._respond(turn, host.render_error(error))
+
+    def _respond(self, turn: Turn, response: Response) -> None:
+        if turn.receiving or self._host.draining or (self._deaf and self._refusal is None):
+            turn.keep_alive = False
+        body = response.body
+        if isinstance(body, Stream):
+            if turn.request.method == "HEAD" or bodiless(response.status):
+                body.cancel()
+            else:
+                self._relay_stream(turn, response, body)
+                return
+        self._transport.write(self._render_whole(turn, response, b"" if isinstance(body, Stream) else body))
+        self.finished()
+
+    def _render_whole(self, turn: Turn, response: Response, body: bytes) -> bytes:
+        head_only = turn.request.method == "HEAD"
+        length: int | None = len(body)
+        if bodiless(response.status):
+            body, length = b"", None
+        elif head_only and not body:
+            length = declared_length(response)
+        framing = b"" if length is None else b"content-length: %d\r\n" % length
+        head = render_head(response, self._host.date.line(), framing, close=not turn.keep_alive)
+        return head if head_only else head + body
+
+    def _relay_stream(self, turn: Turn, response: Response, stream: Stream) -> None:
+        length = declared_length(response)
+        delimited = not turn.http10
+        if length is not None:
+            framing = b"content-length: %d\r\n" % length
+        else:
+            framing = b"transfer-encoding: chunked\r\n" if delimited else b""
+        events = (response.header(b"content-type") or b"").startswith(b"text/event-stream")
+        head = render_head(response, self._host.date.line(), framing, close=not turn.keep_alive)
+        self._transport.write(head)
+        self._relay = Relay(
+            stream,
+            self,
+            length=length,
+            delimited=delimited,
+            events=events,
+            render=self._host.render_stream_error,
+        )
+        stream.connect(self._relay)
+        if stream.outcome is Outcome.CANCELLED and self._active is turn:
+            self.cut()  # somebody below gave it up before it came here
+        elif self._write_paused and self._relay is not None:
+            stream.pause()
+
+    # ── a relay's output ───────────────────────────────────────────────────────────────────────────
+
+    def write(self, data: bytes) -> None:
+        if not self._transport.is_closing():  # uvloop raises between a reset and `connection_lost`
+            self._transport.write(data)
+
+    def finished(self) -> None:
+        turn = self._active
+        if turn is None:
+            return
+        receiving = turn.receiving
+        self._end_turn()
+        if receiving:
+            self._parser.fail(ClientGone("the answer was complete before the body"))
+        if not turn.keep_alive or self._host.draining:
+            self._leave(linger=receiving or self._deaf)
+        elif self._queue:
+            self._begin(self._queue.popleft())
+            self._set_reading()
+        elif self._refusal is not None:
+            self._answer_refusal()
+        else:
+            if self._continue_due:
+                self._continue_due = False
+                self.write(CONTINUE)
+            self.idle_since = self._host.clock.monotonic()
+
+    def cut(self) -> None:
+        turn = self._active
+        self._end_turn()
+        self._deaf = True
+        if turn is not None and turn.http10:
+            # Close-delimited: an orderly close would pass for the end of the body.
+            sock = self._transport.get_extra_info("socket")
+            if sock is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self._transport.abort()
+        else:
+            self._transport.close()
+
+    def _end_turn(self) -> None:
+        if self._active is not None:
+            body = self._active.request.body
+            self._active = None
+            self._task = None
+            self._relay = None
+            self._host.active -= 1
+            if isinstance(body, Stream):
+                body.cancel()
+
+    # ── refusal and farewell ───────────────────────────────────────────────────────────────────────
+
+    def _refuse(self, error: MoonpoolError) -> None:
+        """Answer `error` when it is its turn, and take nothing more from this client."""
+        self._deaf = True
+        self._refusal = error
+        self._parser.fail(error if isinstance(error, RequestError) else ClientGone("unreadable"))
+        active = self._active
+        if active is None:
+            self._answer_refusal()
+        elif active.receiving:
+            active.keep_alive = False  # the application sees its body fail and answers that
+
+    def _answer_refusal(self) -> None:
+        assert self._refusal is not None
+        response = self._host.render_error(self._refusal)
+        turn = Turn(Request("POST", "/"), keep_alive=False, http10=False)
+        body = response.body if isinstance(response.body, bytes) else b""
+        self.write(self._render_whole(turn, response, body))
+        self._leave(linger=True)
+
+    def _leave(self, *, linger: bool) -> None:
+        """Close when all is written; with `linger` half-close, and drop what still comes for a while."""
+        self._deaf = True
+        self._queue.clear()
+        if self._transport.is_closing():
+            return
+        if linger and self._transport.can_write_eof():
+            self._set_reading()
+            self._linger_until = self._host.clock.monotonic() + self._host.limits.linger
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+
+    # ── called by the server ───────────────────────────────────────────────────────────────────────
+
+    @property
+    def busy(self) -> bool:
+        return self._active is not None
+
+    def drain(self) -> None:
+        """Close now when idle; else after the running and queued turns' answers."""
+        if self._active is None and not self._linger_until and self._parser.clean:
+            self._leave(linger=False)
+
+    def abort(self) -> None:
+        if self._relay is not None:
+            self._relay.stream.cancel()
+        self._transport.abort()
+
+    def sweep(self, now: float) -> None:
+        """Judge the times."""
+        limits = self._host.limits
+        if (self._write_paused or self._transport.is_closing() or self._linger_until) and self._is_slow(now):
+            self.abort()
+        elif self._linger_until:
+            if now >= self._linger_until:
+                self._transport.close()
+        elif self._deaf or self._transport.is_closing():
+            return
+        elif self._parser.receiving:
+            self._judge_body_rate(now)
+        elif self._active is None:
+            self._judge_silence(now, limits)
+
+    def _judge_silence(self, now: float, limits: Limits) -> None:
+        if self._parser.clean:
+            # A fresh connection has its head's time from being accepted.
+            since, allowed = (
+                (self._head_since, limits.header_timeout)
+                if self._head_since
+                else (self.idle_since, limits.idle_timeout)
+            )
+            if now - since > allowed:
+                self._leave(linger=False)
+        elif now - self._head_since > limits.header_timeout:
+            self._refuse(RequestTimeout("the request headers did not arrive in time"))
+
+    def _judge_body_rate(self, now: float) -> None:
+        if not self._reading:
+            self._body_mark = 0.0
+            return
+        parser, limits = self._parser, self._host.limits
+        if not self._body_mark or parser.body_bytes < self._body_seen:
+            self._body_mark, self._body_seen = now, parser.body_bytes
+            return
+        over = now - self._body_mark - limits.body_grace
+        if over > 0 and parser.body_bytes - self._body_seen < over * limits.body_rate:
+            self._refuse(RequestTimeout("the request body arrives too slowly"))
+
+    def _is_slow(self, now: float) -> bool:
+        size = self._transport.get_write_buffer_size()
+        limits = self._host.limits
+        if size == 0:
+            return False
+        if not self._slow_mark or size <= self._slow_size - limits.write_high_water:
+            self._slow_mark, self._slow_size = now, size
+            return False
+        return now - self._slow_mark > limits.slow_reader_timeout

@@ -1,0 +1,141 @@
+"""An answer as bytes: head, framing, and the sink that relays a stream chunk by chunk."""
+
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Protocol
+
+from moonpool.core.body import Stream
+from moonpool.core.clock import Clock
+from moonpool.core.errors import InternalError
+from moonpool.core.message import Response, ResponseHeaders
+from moonpool.http.framing import status_line
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_LAST_CHUNK = b"0\r\n\r\n"
+_OURS = frozenset(
+    {b"connection", b"content-length", b"date", b"keep-alive", b"server", b"transfer-encoding", b"upgrade"}
+)
+"""Fields the edge writes itself or not at all, whatever the application put there."""
+
+
+class DateField:
+    """`date: …` as a field line, made once a second (RFC 9110 §6.6.1)."""
+
+    __slots__ = ("_clock", "_line", "_second")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._second = -1
+        self._line = b""
+
+    def line(self) -> bytes:
+        second = int(self._clock.time())
+        if second != self._second:
+            self._second = second
+            self._line = b"date: %b\r\n" % formatdate(second, usegmt=True).encode()
+        return self._line
+
+
+def field_lines(headers: ResponseHeaders) -> bytes:
+    """The application's fields, without those that are ours to write.
+
+    Raises InternalError when a name or value would break the framing (CR, LF: response splitting).
+    """
+    lines = [name + b": " + value + b"\r\n" for name, value in headers if name not in _OURS]
+    block = b"".join(lines)
+    if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines):
+        raise InternalError("a response header contains a line break")
+    return block
+
+
+def declared_length(response: Response) -> int | None:
+    """The Content-Length that a streamed answer brings along, if it is one."""
+    value = response.header(b"content-length")
+    return int(value) if value is not None and value.isdigit() else None
+
+
+def render_head(response: Response, date: bytes, framing: bytes, *, close: bool) -> bytes:
+    """Status line to blank line. `framing` is the field line that delimits the body, or nothing."""
+    return b"".join(
+        (
+            status_line(response.status),
+            field_lines(response.headers),
+            date,
+            framing,
+            b"connection: close\r\n\r\n" if close else b"\r\n",
+        )
+    )
+
+
+class Output(Protocol):
+    """What a relay needs of the connection it writes to."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def finished(self) -> None:
+        """The answer is complete."""
+
+    def cut(self) -> None:
+        """The answer broke off, and the client must be able to tell."""
+
+
+class Relay:
+    """The sink of a streamed answer: each chunk goes out in the call that brought it.
+
+    `length` None: chunked, or (`delimited` False, HTTP/1.0) until close. A stream that fails as an
+    event stream ends with an event that says so; any other is cut: there is never a false end.
+    """
+
+    __slots__ = ("_delimited", "_events", "_left", "_output", "_render", "_tail", "stream")
+
+    def __init__(
+        self,
+        stream: Stream,
+        output: Output,
+        *,
+        length: int | None,
+        delimited: bool,
+        events: bool,
+        render: Callable[[Exception], bytes],
+    ) -> None:
+        self.stream = stream
+        self._output = output
+        self._left = length
+        self._delimited = delimited
+        self._events = events
+        self._render = render
+        self._tail = b""
+
+    def write(self, data: bytes) -> None:
+        if self._left is None:
+            if self._delimited:
+                if not data:
+                    return  # an empty chunk would be the end
+                self._tail = data
+                self._output.write(b"%x\r\n%b\r\n" % (len(data), data))
+            else:
+                self._tail = data
+                self._output.write(data)
+        elif len(data) <= self._left:
+            self._left -= len(data)
+            self._output.write(data)
+        else:
+            self.stream.cancel()
+            self._output.cut()
+
+    def close(self) -> None:
+        if self._left:
+            self._output.cut()
+            return
+        if self._left is None and self._delimited:
+            self._output.write(_LAST_CHUNK)
+        self._output.finished()
+
+    def abort(self, error: Exception) -> None:
+        if not self._events or self._left is not None:
+            self._output.cut()
+            return
+        if self._tail and not self._tail.endswith((b"\n\n", b"\r\r", b"\n\r\n")):
+            self.write(b"\n\n")  # so that the error is an event of its own
+        self.write(self._render(error))
+        self.close()
