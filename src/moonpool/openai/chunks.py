@@ -8,7 +8,7 @@ import base64
 import struct
 from collections.abc import Sequence
 
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 from msgspec.json import Encoder
 
 from moonpool.contracts import usage as contract
@@ -43,20 +43,20 @@ class EmbeddingUsage(Struct, frozen=True, gc=False):
     total_tokens: int
 
 
-class FunctionCall(Struct, frozen=True, gc=False, omit_defaults=True):
+class FunctionCall(Struct, frozen=True, gc=False):
     """In a delta, `name` comes once and `arguments` in pieces."""
 
-    name: str | None = None
+    name: str | UnsetType = UNSET
     arguments: str = ""
 
 
-class ToolCall(Struct, frozen=True, gc=False, omit_defaults=True):
-    """`index` is of deltas only, and then tells which call a piece belongs to."""
+class ToolCall(Struct, frozen=True, gc=False):
+    """`index` is of deltas only, and there tells which call a piece belongs to."""
 
     function: FunctionCall
-    index: int | None = None
-    id: str | None = None
-    type: str | None = None
+    index: int | UnsetType = UNSET
+    id: str | UnsetType = UNSET
+    type: str | UnsetType = UNSET
 
 
 class Message(Struct, frozen=True, kw_only=True):
@@ -74,10 +74,23 @@ class Delta(Struct, frozen=True, kw_only=True):
     tool_calls: list[ToolCall] | UnsetType = UNSET
 
 
-class Logprobs(Struct, frozen=True):
-    """Entries as the engine made them, in OpenAI's shape."""
+class TopLogprob(Struct, frozen=True, gc=False):
+    """`bytes` is the token's UTF-8, since a token may be part of a character only."""
 
-    content: list[Raw]
+    token: str
+    logprob: float
+    bytes: list[int] | None = None
+
+
+class TokenLogprob(Struct, frozen=True):
+    token: str
+    logprob: float
+    bytes: list[int] | None = None
+    top_logprobs: list[TopLogprob] = []
+
+
+class Logprobs(Struct, frozen=True):
+    content: list[TokenLogprob]
     refusal: None = None
 
 

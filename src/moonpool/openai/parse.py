@@ -97,6 +97,11 @@ def invalid(error: msgspec.ValidationError) -> BadRequest:
     )
 
 
+def _code(what: str) -> str:
+    """A wrong kind of value reads "Expected `x`, got `y`"; all else is about the value."""
+    return "invalid_type" if what.startswith("Expected") and ", got " in what else "invalid_value"
+
+
 def _hint(path: str) -> str | None:
     """By the innermost field that has one: `stop[3]` and `messages[0].role` end in `stop` and `role`."""
     while path:

@@ -1,0 +1,1 @@
+"""Inference: the OpenAI surface over models that run in this process."""

@@ -1,0 +1,244 @@
+"""llama.cpp's own request and answer format, as its server code speaks it. Pure.
+
+The format is near OpenAI's, and deviates; nothing outside this file and `llama.py` knows how.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+from msgspec import UNSET, Struct, field
+from msgspec.structs import replace
+
+from moonpool.core.errors import (
+    BadRequest,
+    InternalError,
+    MoonpoolError,
+    Unavailable,
+    UpstreamMalformed,
+)
+from moonpool.openai.chunks import FunctionCall, TokenLogprob, ToolCall
+from moonpool.services.inference.engine import ChatPrompt, Finished, Piece, Prompt, Sampling, Vector
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Function(Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _ToolCall(Struct):
+    index: int = 0
+    id: str | None = None
+    type: str | None = None
+    function: _Function = field(default_factory=_Function)
+
+
+class _Delta(Struct):
+    content: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Logprobs(Struct):
+    content: list[TokenLogprob] | None = None
+
+
+class _Choice(Struct):
+    delta: _Delta | None = None
+    text: str | None = None
+    logprobs: _Logprobs | None = None
+    finish_reason: str | None = None
+
+
+class _PromptDetails(Struct):
+    cached_tokens: int = 0
+
+
+class _Usage(Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    prompt_tokens_details: _PromptDetails = field(default_factory=_PromptDetails)
+
+
+class _Timings(Struct):
+    prompt_ms: float = 0.0
+    predicted_ms: float = 0.0
+
+
+class EngineError(Struct):
+    """`code` is an HTTP status. The token counts are there when the prompt was too long."""
+
+    message: str
+    code: int = 500
+    type: str = ""
+    n_prompt_tokens: int = 0
+    n_ctx: int = 0
+
+
+class _Event(Struct):
+    choices: list[_Choice] = []
+    usage: _Usage | None = None
+    timings: _Timings = field(default_factory=_Timings)
+    error: EngineError | None = None
+
+
+class _Embedding(Struct):
+    embedding: list[float]
+
+
+class _Embeddings(Struct):
+    data: list[_Embedding] = []
+    usage: _Usage = field(default_factory=_Usage)
+    error: EngineError | None = None
+
+
+_event = msgspec.json.Decoder(_Event | None)
+_embeddings = msgspec.json.Decoder(_Embeddings)
+
+
+def chat_body(prompt: ChatPrompt, sampling: Sampling) -> bytes:
+    body = _sampling(sampling)
+    body["messages"] = prompt.messages
+    body["stream_options"] = {"include_usage": True}
+    for name in ("tools", "tool_choice", "parallel_tool_calls", "response_format"):
+        value = getattr(prompt, name)
+        if value is not None:
+            body[name] = value
+    if sampling.logprobs is not None:
+        body["logprobs"] = True
+        body["top_logprobs"] = max(1, sampling.logprobs)
+    return _encode(body)
+
+
+def completion_body(prompt: Prompt, sampling: Sampling) -> bytes:
+    body = _sampling(sampling)
+    body["prompt"] = prompt
+    if sampling.logprobs is not None:
+        body["logprobs"] = max(1, sampling.logprobs)
+    return _encode(body)
+
+
+def _sampling(sampling: Sampling) -> dict[str, object]:
+    """Always streamed, so that it can be stopped; progress makes the engine call back while it still
+    reads the prompt, so that it can be stopped there too. The prompt cache is off by default, for the
+    sake of embeddings."""
+    body: dict[str, object] = {"stream": True, "return_progress": True, "cache_prompt": True}
+    for name in (
+        "max_tokens",
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "repeat_penalty",
+        "presence_penalty",
+        "frequency_penalty",
+    ):
+        value = getattr(sampling, name)
+        if value is not None:
+            body[name] = value
+    if sampling.seed is not None:
+        body["seed"] = sampling.seed % (2**32 - 1)  # 2³²-1 itself means random
+    if sampling.stop:
+        body["stop"] = sampling.stop
+    if sampling.logit_bias:
+        body["logit_bias"] = [[int(token), bias] for token, bias in sampling.logit_bias.items()]
+    return body
+
+
+class EventReader:
+    """The events of one generation in, pieces and the end out."""
+
+    def __init__(self, *, logprobs: int | None) -> None:
+        self._alternatives = logprobs
+        self._reason: str | None = None
+        self.finished = False
+
+    def feed(self, data: bytes) -> Iterator[Piece | Finished]:
+        """Raises the engine's error as ours."""
+        try:
+            event = _event.decode(data)
+        except msgspec.DecodeError as error:
+            raise UpstreamMalformed(f"The engine sent an event that is none: {error}") from None
+        if event is None:
+            return
+        if event.error is not None:
+            raise translate(event.error)
+        for choice in event.choices:
+            self._reason = choice.finish_reason or self._reason
+            piece = self._piece(choice)
+            if piece is not None:
+                yield piece
+        if event.usage is not None and self._reason is not None:
+            self.finished = True
+            yield Finished(
+                reason=self._reason,
+                prompt_tokens=event.usage.prompt_tokens,
+                cached_tokens=event.usage.prompt_tokens_details.cached_tokens,
+                completion_tokens=event.usage.completion_tokens,
+                prefill_seconds=event.timings.prompt_ms / 1000,
+                decode_seconds=event.timings.predicted_ms / 1000,
+            )
+
+    def _piece(self, choice: _Choice) -> Piece | None:
+        delta = choice.delta
+        piece = Piece(
+            text=choice.text or (delta.content if delta else None) or "",
+            reasoning=(delta.reasoning_content if delta else None) or "",
+            tool_calls=tuple(map(_tool_call, (delta.tool_calls if delta else None) or ())),
+            logprobs=self._logprobs(choice.logprobs),
+        )
+        return piece if piece != _NOTHING else None
+
+    def _logprobs(self, found: _Logprobs | None) -> tuple[TokenLogprob, ...]:
+        """Cut to the number asked for: the engine gives at least one alternative."""
+        wanted = self._alternatives
+        if wanted is None or found is None or not found.content:
+            return ()
+        return tuple(replace(entry, top_logprobs=entry.top_logprobs[:wanted]) for entry in found.content)
+
+
+_NOTHING = Piece()
+
+
+def _tool_call(call: _ToolCall) -> ToolCall:
+    name, arguments = call.function.name, call.function.arguments
+    return ToolCall(
+        index=call.index,
+        id=call.id or UNSET,
+        type=call.type or UNSET,
+        function=FunctionCall(name=name or UNSET, arguments=arguments or ""),
+    )
+
+
+def read_vector(data: bytes) -> Vector:
+    """The one vector of an embeddings answer. Raises the engine's error as ours."""
+    answer = _embeddings.decode(data)
+    if answer.error is not None:
+        raise translate(answer.error)
+    if not answer.data:
+        raise UpstreamMalformed("The engine answered without a vector.")
+    return Vector(answer.data[0].embedding, answer.usage.prompt_tokens)
+
+
+def translate(error: EngineError) -> MoonpoolError:
+    """The engine's refusals are about the request; what it cannot explain is ours."""
+    if error.n_ctx:
+        return BadRequest(
+            f"This model's maximum context length is {error.n_ctx} tokens. "
+            f"However, your request has {error.n_prompt_tokens} tokens.",
+            code="context_length_exceeded",
+            hint="Shorten the prompt.",
+        )
+    if error.code in (400, 501):
+        return BadRequest(f"The model cannot serve this request: {error.message}", code="unsupported_value")
+    if error.code == 503:
+        return Unavailable("The model is not ready.", retry_after=1.0)
+    return InternalError("The engine failed.")
+
+
+def refusal(error: ValueError | RuntimeError) -> MoonpoolError:
+    """What the engine throws while it prepares a request, before anything has run."""
+    if isinstance(error, ValueError):
+        return BadRequest(f"The model cannot serve this request: {error}", code="unsupported_value")
+    return InternalError("The engine failed to start the request.")
