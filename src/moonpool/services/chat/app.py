@@ -1,0 +1,49 @@
+"""The chat service as an application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from litestar import Litestar
+from litestar.types import ASGIApp
+
+from moonpool.asgi.app import create_app
+from moonpool.asgi.background import background
+from moonpool.asgi.parts import Parts
+from moonpool.contracts.config import DEFAULT_MODEL
+from moonpool.core.errors import StartupError
+from moonpool.services.chat.leases import Leases
+from moonpool.services.chat.metrics import make_metrics
+from moonpool.services.chat.routes import routes
+from moonpool.services.chat.runner import Runner
+from moonpool.services.chat.service import Chat
+from moonpool.services.chat.store import Store
+
+DRAIN_SHARE = 0.5
+"""Of the manifest's drain time: before this, the server has let its connections finish."""
+
+
+def create(parts: Parts) -> ASGIApp:
+    if parts.clients.inference is None:
+        raise StartupError("the chat service needs a client of the inference service")
+    leases = Leases(parts.database, parts.clock, instance=parts.instance)
+    runner = Runner(leases, parts.clients.inference, parts.clock, parts.log, make_metrics(parts.metrics))
+    chat = Chat(
+        Store(parts.database, parts.clock, instance=parts.instance),
+        runner,
+        parts.clients.model,
+        default_model=next(iter(parts.config.models), DEFAULT_MODEL),
+        default_context=parts.config.engine.context,
+    )
+
+    @asynccontextmanager
+    async def answers(_: Litestar) -> AsyncIterator[None]:
+        await runner.sweep()
+        yield
+        await runner.drain(parts.manifest.drain_timeout * DRAIN_SHARE)
+
+    # Lifespans end in reverse order: the job still beats while the answers drain.
+    return create_app(
+        parts,
+        routes(chat),
+        lifespan=[background("answers", runner.keep, parts.log), answers],
+    )

@@ -1,0 +1,98 @@
+"""What clients send to the chat service and what it answers. Times are Unix seconds (floats)."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from moonpool.contracts.usage import Usage
+
+Title = Annotated[str, Meta(min_length=1, max_length=200)]
+ModelName = Annotated[str, Meta(min_length=1, max_length=256)]
+Text = Annotated[str, Meta(min_length=1, max_length=1_000_000)]
+
+
+class Status(StrEnum):
+    """The life of a message: an answer is STREAMING until it is one of the others."""
+
+    STREAMING = "streaming"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+    """Its process ended first; `content` is what had arrived."""
+
+
+class NewConversation(msgspec.Struct, frozen=True, kw_only=True):
+    title: Title | None = None
+    model: ModelName | None = None
+    system_prompt: Text | None = None
+
+
+class ConversationChange(msgspec.Struct, frozen=True, kw_only=True):
+    title: Title
+
+
+class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
+    content: Text
+    model: ModelName | None = None
+    stream: bool = True
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+
+
+class Conversation(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    object: Literal["conversation"] = "conversation"
+    title: str | None
+    model: str | None
+    system_prompt: str | None
+    created_at: float
+    updated_at: float
+
+
+class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """The OpenAI error object's inside."""
+
+    message: str
+    type: str = "server_error"
+    param: str | None = None
+    code: str | None = None
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """`parent` is the message that this one follows; `reasoning` what a thinking model thought."""
+
+    id: str
+    object: Literal["conversation.message"] = "conversation.message"
+    conversation: str
+    parent: str | None
+    role: Literal["user", "assistant"]
+    content: str
+    reasoning: str | None = None
+    status: Status
+    model: str | None = None
+    finish_reason: str | None = None
+    error: ErrorDetail | None = None
+    usage: Usage | None = None
+    created_at: float
+    updated_at: float
+
+
+class ConversationPage(msgspec.Struct, frozen=True, kw_only=True):
+    object: Literal["list"] = "list"
+    data: list[Conversation]
+    has_more: bool
+
+
+class MessagePage(msgspec.Struct, frozen=True, kw_only=True):
+    object: Literal["list"] = "list"
+    data: list[Message]
+    has_more: bool
+
+
+class Deleted(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    object: Literal["conversation.deleted"] = "conversation.deleted"
+    deleted: bool = True
