@@ -137,6 +137,7 @@ def prepare() -> machine.Cores:
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell had it ignored
     return cores
 
 

@@ -25,8 +25,8 @@ Figures = dict[str, float]
 
 
 def throughput(peer: Peer, seconds: float) -> Figures:
-    """Requests/s at saturation; and requests a second of the server's own CPU, which is what a core of its own
-    would give where something else (the load, other programs) kept it from being saturated."""
+    """Requests/s at saturation; and requests a second of the server's own CPU, which is what a core gives
+    where something else (the load, other programs) kept it from being saturated."""
     beside = peer.beside()
     before, helpers = machine.cpu_seconds(list(peer.pids)), machine.cpu_seconds(beside)
     result = saturate(peer.plain, chat(), connections=CONNECTIONS, seconds=seconds)
