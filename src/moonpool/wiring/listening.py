@@ -117,6 +117,17 @@ def bind_unix(path: Path) -> socket.socket:
     return sock
 
 
+def in_use(path: Path) -> bool:
+    """Whether some process accepts on the Unix socket `path`."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
 def socket_folder(layout: Layout, longest: str) -> Path:
     """Where Unix sockets go: `run/`, or, when `longest` (a file name) would not fit into an address
     there, a private folder below the system's temporary one, recorded in `run/sockets`."""

@@ -10,7 +10,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from importlib import import_module
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -58,13 +58,13 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
     """Modules it calls beside those that its manifest names."""
 
     def load_entry(self) -> EntryPoint:
-        entry: EntryPoint = _resolve(self.entry)
+        entry: EntryPoint = resolve(self.entry)
         return entry
 
     def load_manifest(self) -> Manifest | None:
         if not self.manifest:
             return None
-        manifest: Manifest = _resolve(self.manifest)
+        manifest: Manifest = resolve(self.manifest)
         return manifest
 
     def calls(self) -> tuple[str, ...]:
@@ -146,7 +146,8 @@ def secrets_of(module: Module, root: bytes) -> Secrets:
     )
 
 
-def _resolve(reference: str):  # type: ignore[no-untyped-def]  # the caller names the type
+def resolve(reference: str) -> Any:
+    """The object that "package:name" refers to; the caller names its type. Raises StartupError."""
     package, _, name = reference.partition(":")
     try:
         return getattr(import_module(package), name)

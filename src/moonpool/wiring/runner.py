@@ -97,7 +97,8 @@ async def run_module(
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
     """One module's life, told in the log."""
-    log = structlog.get_logger().bind(module=settings.name, instance=settings.instance)
+    structlog.contextvars.bind_contextvars(module=settings.name, instance=settings.instance)
+    log = structlog.get_logger()
     started = time.monotonic()
 
     def ready() -> None:

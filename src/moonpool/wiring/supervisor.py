@@ -130,11 +130,11 @@ class Supervisor:
             for module in start_order(plan.modules)
             for number in range(plan.replicas.get(module.name, 1))
         ]
-        longest = max((_file_name(module, number) for module, number in named), key=len, default="")
+        longest = max((socket_name(module.name, number) for module, number in named), key=len, default="")
         self._folder = socket_folder(self.layout, longest)
         slots: list[Slot] = []
         for module, number in named:
-            path = self._folder / _file_name(module, number)
+            path = self._folder / socket_name(module.name, number)
             try:
                 own = bind_unix(path)
             except StartupError:
@@ -270,8 +270,9 @@ class Supervisor:
                 self._topology.flush()
 
 
-def _file_name(module: Module, number: int) -> str:
-    return f"{module.name}-{number}.sock"
+def socket_name(name: str, number: int) -> str:
+    """The file of an instance's own socket: the slot's, whichever process is in it."""
+    return f"{name}-{number}.sock"
 
 
 def _generation() -> str:

@@ -34,7 +34,7 @@ class TopologyFile:
     """The one writer. Versions go on from where an earlier supervisor left off."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self.current = Topology(version=read_topology(path).version)
         self.stale = False
         """Whether the file lags behind, since it could not be written (a full disk); written again later."""
@@ -45,7 +45,7 @@ class TopologyFile:
 
     def flush(self) -> None:
         try:
-            write_topology(self._path, self.current)
+            write_topology(self.path, self.current)
         except OSError:
             self.stale = True
         else:

@@ -1,0 +1,1 @@
+"""The command line. One file a command group; what is heavy is imported when a command needs it."""

@@ -1,0 +1,72 @@
+"""`moonpool`: the commands, and what becomes of their errors.
+
+Loading this module must stay quick: everything but typer is imported by the command that needs it.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from moonpool.cli.doctor import doctor
+from moonpool.cli.down import down
+from moonpool.cli.serve import serve
+from moonpool.cli.status import status
+from moonpool.cli.up import up
+
+EPILOG = "Start with `moonpool up`, then `moonpool chat`. When something is odd: `moonpool doctor`."
+
+app = typer.Typer(
+    name="moonpool",
+    help="A self-hosted LLM platform behind one resilient gateway.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+PLATFORM = "The platform"
+app.command(rich_help_panel=PLATFORM)(up)
+app.command(rich_help_panel=PLATFORM)(down)
+app.command(rich_help_panel=PLATFORM)(status)
+app.command(rich_help_panel=PLATFORM)(doctor)
+app.command(rich_help_panel=PLATFORM)(serve)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"moonpool {version('moonpool')}")
+        except PackageNotFoundError:
+            print("moonpool (from a source folder)")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """The program. Faults that can be foreseen end as one paragraph on stderr."""
+    from moonpool.core.errors import MoonpoolError
+
+    try:
+        app()
+    except MoonpoolError as error:
+        hint = f"\n  → {error.hint}" if error.hint and error.hint not in str(error) else ""
+        print(f"moonpool: {error}{hint}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)  # 128 + SIGINT, as shells have it
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""Options that several commands take, so that they are called and explained the same everywhere."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        envvar="MOONPOOL_DATA",
+        help="Which platform: the folder that holds all it keeps. Default: ~/.moonpool",
+        show_default=False,
+        show_envvar=True,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Answer with one JSON object, for scripts.")]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="The platform's configuration (YAML).", show_default=False),
+]

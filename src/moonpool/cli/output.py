@@ -1,0 +1,43 @@
+"""How commands answer: results on stdout, everything else on stderr."""
+
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+STYLES = {
+    "ready": "green",
+    "degraded": "yellow",
+    "starting": "cyan",
+    "draining": "cyan",
+    "crashed": "red",
+    "stopped": "dim",
+}
+"""Colours of the states of ports.discovery.Instance."""
+
+
+def print_json(value: object) -> None:
+    import msgspec
+
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+
+def say(text: str) -> None:
+    """Something to know while waiting, not a result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    """One clear paragraph on stderr, and the exit code."""
+    print(f"moonpool: {message}", file=sys.stderr, flush=True)
+    raise typer.Exit(code)
+
+
+def console(*, stderr: bool = False) -> "Console":
+    """Plain where the output is no terminal."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)

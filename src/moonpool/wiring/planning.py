@@ -1,0 +1,31 @@
+"""From the configuration document to what the supervisor runs."""
+
+from moonpool.contracts.config import SERVICES, PlatformConfig
+from moonpool.core.errors import StartupError
+from moonpool.wiring.registry import GATEWAY, REGISTRY
+from moonpool.wiring.supervisor import Plan
+
+
+def make_plan(
+    config: PlatformConfig, *, path: str = "", host: str | None = None, port: int | None = None
+) -> Plan:
+    """`host` and `port` overrule the document's. Raises StartupError when it names unknown services."""
+    for name in config.services:
+        if name not in SERVICES:
+            raise StartupError(
+                f"there is no service {name!r}",
+                where=f"{path or 'configuration'}, services",
+                hint=f"Known are {', '.join(SERVICES)}.",
+            )
+    gateway = config.gateway
+    replicas = {name: service.instances for name, service in config.services.items()}
+    return Plan(
+        modules=REGISTRY,
+        host=gateway.host if host is None else host,
+        port=gateway.port if port is None else port,
+        config=path,
+        replicas={**replicas, GATEWAY: gateway.workers},
+        drain_timeout=gateway.drain_seconds,
+        log_level=config.telemetry.log_level,
+        tls=bool(gateway.tls_certificate),
+    )
