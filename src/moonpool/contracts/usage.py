@@ -4,6 +4,7 @@
 import msgspec
 
 TOPIC = "usage"
+"""Each event of the log carries many usage events: JSON, one a line."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):

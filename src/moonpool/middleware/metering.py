@@ -47,7 +47,7 @@ class Metering:
             usage = usage_of_body(body)
             estimated = usage is None
             event = usage_event(ctx, usage or _guess(ctx, 0), streamed=False, estimated=estimated)
-            self._journal.close(event.id, event.tenant, _encode(event))
+            self._journal.close(event.id, _encode(event))
         return response
 
 
@@ -99,7 +99,7 @@ class StreamMeter:
             event = usage_event(
                 self._ctx, _guess(self._ctx, 0), streamed=True, outcome="interrupted", estimated=True
             )
-            self._journal.open(event.id, event.tenant, _encode(event))
+            self._journal.open(event.id, _encode(event))
         scan = self._scan
         passed = scan.feed(data)
         if scan.noteworthy:
@@ -137,4 +137,4 @@ class StreamMeter:
         if usage is None:
             usage = _guess(self._ctx, self._scan.events)
         event = usage_event(self._ctx, usage, streamed=True, outcome=outcome, estimated=estimated)
-        self._journal.close(event.id, event.tenant, _encode(event))
+        self._journal.close(event.id, _encode(event))

@@ -8,16 +8,16 @@ from typing import Protocol
 
 
 class Journal(Protocol):
-    """`id` and `key` have no blanks; `value` is one line of JSON.
+    """`id` has no blanks; `value` is one line of JSON.
 
     `close` never raises: what cannot be written (disk full) is held and written later; `healthy` tells.
     """
 
-    def open(self, id: str, key: str, value: bytes) -> None: ...
+    def open(self, id: str, value: bytes) -> None: ...
 
     def progress(self, id: str, count: int) -> None: ...
 
-    def close(self, id: str, key: str, value: bytes) -> None: ...
+    def close(self, id: str, value: bytes) -> None: ...
 
     @property
     def healthy(self) -> bool: ...
