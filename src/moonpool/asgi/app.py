@@ -1,6 +1,6 @@
 """The application factory of the services: Litestar with our errors, caller, health and metrics."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -16,6 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from moonpool.asgi.caller import SCOPE_KEY, Caller, CallerMiddleware
 from moonpool.asgi.health import Health
 from moonpool.asgi.parts import Check, Parts
+from moonpool.contracts import context as signed
 from moonpool.core.errors import (
     BadRequest,
     InternalError,
@@ -31,6 +32,8 @@ from moonpool.core.errors import (
 )
 from moonpool.openai.errors import render_error
 
+Exposition = Callable[[], Awaitable[bytes]]
+"""All metrics there are, in Prometheus' text format."""
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 AnyRequest = Request[Any, Any, Any]
 
@@ -42,17 +45,19 @@ def create_app(
     lifespan: Sequence[Lifespan] = (),
     required: Mapping[str, Check] | None = None,
     optional: Mapping[str, Check] | None = None,
+    exposition: Exposition | None = None,
 ) -> ASGIApp:
     """A service's whole application. Handlers may take `caller: Caller` as a dependency.
 
-    `required` and `optional` are readiness checks beside the database's and the event log's own.
+    `required` and `optional` are readiness checks beside the database's and the event log's own. With
+    `exposition`, signed calls of /metrics get that; who scrapes the socket gets this process's own.
     """
     health = Health(
         {"database": parts.database.ping, **(required or {})},
         {"events": parts.events.ping, **(optional or {})},
     )
     app = Litestar(
-        route_handlers=[*handlers, *_plumbing(parts, health)],
+        route_handlers=[*handlers, *_plumbing(parts, health, exposition)],
         lifespan=list(lifespan),
         dependencies={"caller": Provide(provide_caller, sync_to_thread=False)},
         exception_handlers={
@@ -80,7 +85,7 @@ def _plain(config: AppConfig) -> AppConfig:
     return config
 
 
-def _plumbing(parts: Parts, health: Health) -> list[ControllerRouterHandler]:
+def _plumbing(parts: Parts, health: Health, exposition: Exposition | None) -> list[ControllerRouterHandler]:
     @get("/livez", include_in_schema=False)
     async def livez() -> dict[str, str]:
         return {"status": "ok"}
@@ -92,7 +97,9 @@ def _plumbing(parts: Parts, health: Health) -> list[ControllerRouterHandler]:
         return Response(readiness, status_code=status)
 
     @get("/metrics", include_in_schema=False)
-    async def metrics() -> Response[bytes]:
+    async def metrics(request: AnyRequest) -> Response[bytes]:
+        if exposition is not None and signed.HEADER.decode() in request.headers:
+            return Response(await exposition(), media_type=CONTENT_TYPE_LATEST)
         return Response(generate_latest(parts.metrics), media_type=CONTENT_TYPE_LATEST)
 
     @get("/internal/openapi.json", include_in_schema=False)
