@@ -1,6 +1,7 @@
 """`moonpool down`: drain and stop the platform."""
 
 import os
+import select
 import signal
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -40,13 +41,14 @@ def down(
 
     layout = Layout(data or default_data())
     started = time.monotonic()
-    pid = _signal_holder(layout, now)
-    if pid is None:
+    target = _signal_holder(layout, now)
+    if target is None:
         _answer(as_json, f"Nothing to stop: no platform runs on {layout.root}.", stopped=False)
         return
+    pid = target.pid
     if not as_json:
         say(f"Stopping (pid {pid}) …" if now else f"Draining (pid {pid}) …")
-    if not _wait_for_end(layout, started + timeout):
+    if not _wait_for_end(layout, target, started + timeout):
         fail(
             f"it still drains after {timeout:g} s (pid {pid})\n"
             "  → Wait longer with --timeout SECONDS, or cut what still streams with --now."
@@ -62,51 +64,54 @@ def _answer(as_json: bool, text: str, **fields: object) -> None:
         say(text)
 
 
-def _signal_holder(layout: "Layout", now: bool) -> int | None:
-    """Tell the lock's holder to end; its pid, or None when nobody holds the lock.
-
-    The holder is looked up again after its pidfd is open: a pid that was reused meanwhile is not hit.
-    """
+def _signal_holder(layout: "Layout", now: bool) -> "Target | None":
+    """Tell the lock's holder to end; None when nobody holds the lock."""
     from moonpool.wiring.lock import holder
 
     while True:
         pid = holder(layout)
         if pid is None:
             return None
-        if pid == 0:  # it has just taken the lock and writes its pid
+        if pid == 0:  # it has just taken the lock and writes its pid, or is about to end
             time.sleep(LOOK_EVERY)
             continue
         try:
-            _send(layout, pid, now)
+            target = Target(pid)
+            # Looked up again now that the target is fixed: a pid that was reused meanwhile is not hit.
+            if holder(layout) == pid:
+                target.send(signal.SIGTERM)
+                if now:
+                    target.send(signal.SIGINT)
+                return target
         except ProcessLookupError:
             continue
         except PermissionError:
             fail(f"the platform belongs to another user (pid {pid})\n  → Stop it as that user, or with sudo.")
-        return pid
 
 
-def _send(layout: "Layout", pid: int, now: bool) -> None:
+class Target:
+    """The supervisor's process, held by a pidfd where the system has them. Raises ProcessLookupError."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._pidfd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
+
+    def send(self, number: int) -> None:
+        if self._pidfd is None:
+            os.kill(self.pid, number)
+        else:
+            signal.pidfd_send_signal(self._pidfd, number)
+
+    def has_ended(self) -> bool:
+        """Always true where there are no pidfds: then the lock alone tells."""
+        return self._pidfd is None or bool(select.select([self._pidfd], [], [], 0)[0])
+
+
+def _wait_for_end(layout: "Layout", target: Target, deadline: float) -> bool:
+    """Until the lock is free and its holder gone."""
     from moonpool.wiring.lock import holder
 
-    numbers = (signal.SIGTERM, signal.SIGINT) if now else (signal.SIGTERM,)
-    if not hasattr(os, "pidfd_open"):
-        for number in numbers:
-            os.kill(pid, number)
-        return
-    pidfd = os.pidfd_open(pid)
-    try:
-        if holder(layout) != pid:
-            raise ProcessLookupError(pid)
-        for number in numbers:
-            signal.pidfd_send_signal(pidfd, number)
-    finally:
-        os.close(pidfd)
-
-
-def _wait_for_end(layout: "Layout", deadline: float) -> bool:
-    from moonpool.wiring.lock import holder
-
-    while holder(layout) is not None:
+    while holder(layout) == target.pid or not target.has_ended():
         if time.monotonic() > deadline:
             return False
         time.sleep(LOOK_EVERY)

@@ -23,10 +23,11 @@ WELL = ("ready", "degraded")
 class Progress:
     """`failure` is what made the start fail. `data` is what the user gave, for the next commands shown."""
 
-    def __init__(self, *, data: Path | None, as_json: bool, detached: bool) -> None:
+    def __init__(self, *, data: Path | None, as_json: bool, detached: bool, waits: bool) -> None:
         self._data = data
         self._json = as_json
         self._detached = detached
+        self._waits = waits
         self._live: Live | None = None
         self._instances: dict[str, Instance] = {}
         self._shown: dict[str, tuple[str, str]] = {}
@@ -109,7 +110,7 @@ class Progress:
         return table
 
     def _listening(self, report: Listening) -> None:
-        if self._detached and self._json:
+        if self._detached and self._json and not self._waits:
             print_json({"url": report.url, "pid": report.pid, "ready": False})
         elif self._detached:
             self._say(f"Starting in the background (pid {report.pid}): {report.url}")
@@ -131,12 +132,12 @@ def _welcome(report: Ready, data: Path | None, detached: bool) -> str:
     option = f" --data {shlex.quote(str(data))}" if data is not None else ""
     file = shlex.quote(report.admin_key_file)
     stop = f"`moonpool down{option}`" if detached else "Ctrl-C"
-    key = f"{report.admin_key}  (kept in {report.admin_key_file})" if report.admin_key else "none yet"
+    key = report.admin_key or "none yet"
     return (
         f"\nMoonpool is up in {report.seconds:.1f} s: {report.url}\n"
-        f"Admin key: {key}\n\n"
+        f"Admin key: {key}  (kept in {report.admin_key_file})\n\n"
         f'Terminal   moonpool chat{option} "What is the capital of France?"\n'
         f'HTTP       curl {report.url}/v1/models -H "Authorization: Bearer $(cat {file})"\n'
-        f'Python     OpenAI(base_url="{report.url}/v1", api_key="{report.admin_key or "…"}")\n\n'
+        f'Python     OpenAI(base_url="{report.url}/v1", api_key="{key}")\n\n'
         f"Stop it with {stop}; see how it is with `moonpool status{option}`.\n"
     )

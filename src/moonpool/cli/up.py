@@ -59,7 +59,7 @@ def up(
 
     layout = Layout(data or default_data())
     plan = _plan(config, host, port)
-    progress = Progress(data=data, as_json=as_json, detached=detach)
+    progress = Progress(data=data, as_json=as_json, detached=detach, waits=wait)
     code = _background(layout, plan, progress, timeout if wait else None) if detach else None
     if code is None:
         code = _foreground(layout, plan, progress)

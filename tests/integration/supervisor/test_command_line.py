@@ -23,6 +23,13 @@ def wait_until(condition, seconds=15.0):
     return value
 
 
+def has_ended(pid):
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 @pytest.fixture
 def data(tmp_path):
     folder = tmp_path / "data"
@@ -82,7 +89,7 @@ def test_up_status_down(data):
     down = moonpool("down", data=data)
     assert down.returncode == 0
     assert "Stopped" in down.stderr
-    assert not psutil.pid_exists(shown["pid"])
+    assert has_ended(shown["pid"])
     assert moonpool("status", data=data).returncode == 3
     assert moonpool("down", data=data).returncode == 0
 
@@ -173,7 +180,7 @@ def test_the_foreground_ends_with_ctrl_c(data, tmp_path, presses):
     assert "Moonpool is up" in out
     assert "Draining" in err
     assert "Stopped." in err
-    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert all(has_ended(pid) for pid in pids)
 
 
 def test_serve_runs_targets_without_a_supervisor(data, tmp_path):
