@@ -1,0 +1,73 @@
+"""inference's application, from its parts: the models are loaded as it starts."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+from litestar import Litestar
+from litestar.types import ASGIApp
+
+from moonpool.asgi.app import create_app
+from moonpool.asgi.parts import Parts
+from moonpool.contracts.config import EngineConfig
+from moonpool.core.errors import StartupError, Unavailable
+from moonpool.services.inference import llama
+from moonpool.services.inference.engine import Engine
+from moonpool.services.inference.metrics import LoadCollector, TokenCounter
+from moonpool.services.inference.models import LocalModel
+from moonpool.services.inference.routes import handlers
+from moonpool.services.inference.service import Inference
+from moonpool.services.inference.slots import Slots
+from moonpool.services.inference.weights import INSTALL, local_models
+
+
+def create(parts: Parts) -> ASGIApp:
+    """Raises StartupError when a configured model or the engine is missing.
+
+    Without any local model the service starts all the same, and says that it is degraded.
+    """
+    files = local_models(parts.config.models)
+    if files and find_spec("xllamacpp") is None:
+        raise StartupError("the engine is not installed", where="xllamacpp", hint=f"{INSTALL}.")
+    models: dict[str, LocalModel] = {}
+    inference = Inference(models, parts.clock, TokenCounter(parts.metrics))
+    parts.metrics.register(LoadCollector(inference.load))
+
+    @asynccontextmanager
+    async def loaded(_: Litestar) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            await _load_all(parts, files, models, stack)
+            yield
+            models.clear()
+
+    async def any_model() -> None:
+        if not models:
+            raise Unavailable("no local model is configured")
+
+    return create_app(
+        parts, handlers(inference, parts.log), lifespan=[loaded], optional={"engine": any_model}
+    )
+
+
+async def _load_all(
+    parts: Parts, files: Mapping[str, Path], models: dict[str, LocalModel], stack: AsyncExitStack
+) -> None:
+    """Aliases of the same file share its engine and its slots."""
+    settings = parts.config.engine
+    loaded: dict[Path, tuple[Engine, Slots]] = {}
+    for alias, path in files.items():
+        if path not in loaded:
+            parts.log.info("loading a model", model=alias, file=path.name)
+            engine = await _load(path, settings)
+            stack.push_async_callback(engine.close)
+            slots = Slots(running=settings.slots, waiting=settings.queue, clock=parts.clock)
+            loaded[path] = engine, slots
+            seconds = round(engine.info.load_seconds, 2)
+            parts.log.info("a model is loaded", model=alias, seconds=seconds, context=engine.info.context)
+        engine, slots = loaded[path]
+        models[alias] = LocalModel(name=alias, engine=engine, slots=slots)
+
+
+async def _load(path: Path, settings: EngineConfig) -> Engine:
+    return await llama.load(path, slots=settings.slots, context=settings.context, threads=settings.threads)
