@@ -16,6 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from moonpool.asgi.caller import SCOPE_KEY, Caller, CallerMiddleware
 from moonpool.asgi.health import Health
 from moonpool.asgi.parts import Check, Parts
+from moonpool.asgi.startup import PlainStartupErrors
 from moonpool.contracts import context as signed
 from moonpool.core.errors import (
     BadRequest,
@@ -70,7 +71,9 @@ def create_app(
         ),
         on_app_init=[_plain],
     )
-    return CallerMiddleware(app, key=parts.context_key, audience=parts.manifest.service, clock=parts.clock)
+    return CallerMiddleware(
+        PlainStartupErrors(app), key=parts.context_key, audience=parts.manifest.service, clock=parts.clock
+    )
 
 
 def provide_caller(scope: Scope) -> Caller:

@@ -36,7 +36,8 @@ def manifest_of(name: str) -> Manifest:
 def served(app: CallerMiddleware) -> set[tuple[str, str]]:
     """(method, path) of the routes in a manifest's notation: `{name}`, `{name:path}`."""
     litestar = app._app
-    assert isinstance(litestar, Litestar)
+    while not isinstance(litestar, Litestar):
+        litestar = litestar.app
     found = set()
     for route in litestar.routes:
         if PLUMBING.match(route.path):
