@@ -44,7 +44,7 @@ soak: $(STAMPS)/node $(STAMPS)/project ## The tests that take minutes each.
 	@$(BIN)/python -m pytest -m slow --timeout=3600 $(ARGS)
 
 fuzz: $(STAMPS)/dev $(STAMPS)/project ## A million hostile inputs for the edge.
-	@$(BIN)/python -m pytest tests/security -k fuzz --hypothesis-profile=fuzz --timeout=0 $(ARGS)
+	@$(BIN)/python tests/security/fuzz_edge.py --inputs 1000000 $(ARGS)
 
 lock: $(STAMPS)/venv ## Write requirements/*.txt anew; ARGS=--upgrade takes newer versions.
 	@$(BIN)/python -m pip install --quiet --target .setup/lock 'uv==0.13.*'

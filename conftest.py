@@ -13,18 +13,12 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 ROOT = Path(__file__).parent
 PROMISABLE = ("real_model", "node")
 
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
-settings.register_profile(
-    "fuzz",
-    max_examples=1_000_000,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
 if os.environ.get("CI"):
     settings.load_profile("ci")
 
