@@ -1,0 +1,1 @@
+"""Configuration: a YAML file and the environment."""

@@ -1,0 +1,1 @@
+"""Where instances are: a file that the supervisor writes, or a fixed mapping."""
