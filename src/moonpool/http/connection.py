@@ -11,40 +11,20 @@ import logging
 import socket
 import struct
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Protocol, cast
+from typing import cast
 
 from moonpool.core.body import Outcome, Stream
-from moonpool.core.clock import Clock
 from moonpool.core.errors import ClientGone, InternalError, MoonpoolError, RequestError, RequestTimeout
-from moonpool.core.message import Request, Response
+from moonpool.core.message import Response
 from moonpool.http.framing import bodiless
-from moonpool.http.limits import BodyPolicy, Limits
+from moonpool.http.host import Host
+from moonpool.http.limits import Limits
 from moonpool.http.parsing import RequestParser, Turn
-from moonpool.http.writing import CONTINUE, DateField, Relay, declared_length, render_head
+from moonpool.http.patience import BodyRate, ReaderRate
+from moonpool.http.writing import CONTINUE, Relay, declared_length, render_head, render_whole
 
-Application = Callable[[Request], Awaitable[Response]]
 _log = logging.getLogger("moonpool.http")
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-
-
-class Host(Protocol):
-    """What all connections of a server share."""
-
-    application: Application
-    limits: Limits
-    clock: Clock
-    date: DateField
-    draining: bool
-    active: int
-    render_error: Callable[[MoonpoolError], Response]
-    render_stream_error: Callable[[Exception], bytes]
-    body_policy: Callable[[Request], BodyPolicy] | None
-    accepted_private: frozenset[bytes]
-
-    def opened(self, connection: "Connection") -> None: ...
-
-    def closed(self, connection: "Connection") -> None: ...
 
 
 class Connection(asyncio.Protocol):
@@ -52,9 +32,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_active",
-        "_body_mark",
-        "_body_seen",
-        "_busy_with",
+        "_body_rate",
         "_continue_due",
         "_deaf",
         "_head_since",
@@ -63,11 +41,10 @@ class Connection(asyncio.Protocol):
         "_loop",
         "_parser",
         "_queue",
+        "_reader_rate",
         "_reading",
         "_refusal",
         "_relay",
-        "_slow_mark",
-        "_slow_size",
         "_task",
         "_transport",
         "_want_body",
@@ -76,7 +53,7 @@ class Connection(asyncio.Protocol):
         "peer",
     )
 
-    def __init__(self, host: Host, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, host: "Host[Connection]", loop: asyncio.AbstractEventLoop) -> None:
         self._host = host
         self._loop = loop
         self.peer = ""
@@ -92,10 +69,8 @@ class Connection(asyncio.Protocol):
         self._continue_due = False
         self._write_paused = False
         self._head_since = 0.0
-        self._body_mark = 0.0
-        self._body_seen = 0
-        self._slow_mark = 0.0
-        self._slow_size = 0
+        self._body_rate = BodyRate(host.limits)
+        self._reader_rate = ReaderRate(host.limits)
         self._linger_until = 0.0
         self.idle_since = 0.0
 
@@ -118,7 +93,8 @@ class Connection(asyncio.Protocol):
         try:
             parser.feed(data)
         except MoonpoolError as error:
-            self._refuse(error)
+            if not self._deaf:
+                self._refuse(error)
             return
         except Exception:  # noqa: BLE001 - one connection's boundary: a bug here must not reach the loop
             _log.exception("the edge failed while it parsed a request")
@@ -146,7 +122,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._write_paused = True
-        self._slow_mark = 0.0
+        self._reader_rate.restart()
         if self._relay is not None:
             self._relay.stream.pause()
 
@@ -158,6 +134,10 @@ class Connection(asyncio.Protocol):
     # ── parser's owner, and producer of a streamed request body ────────────────────────────────────
 
     def turn_ready(self, turn: Turn) -> None:
+        if self._deaf:  # an answer given while this was read has ended the connection
+            raise ClientGone("the connection is closed after the answer before")
+        if not turn.receiving:
+            self._continue_due = False  # the body came without being asked for
         if self._active is None:
             self._begin(turn)
             return
@@ -166,10 +146,16 @@ class Connection(asyncio.Protocol):
             self._set_reading()
 
     def send_continue(self) -> None:
-        if self._active is None and not self._queue:
-            self._transport.write(CONTINUE)
+        if self._active is None:
+            if not self._deaf:
+                self.write(CONTINUE)
         else:
             self._continue_due = True
+
+    def _continue_if_due(self) -> None:
+        if self._continue_due and not self._queue:
+            self._continue_due = False
+            self.write(CONTINUE)
 
     def pause(self) -> None:
         self._want_body = False
@@ -192,7 +178,7 @@ class Connection(asyncio.Protocol):
             return
         self._reading = want
         if want:
-            self._body_mark = 0.0
+            self._body_rate.restart()
             self._transport.resume_reading()
         else:
             self._transport.pause_reading()
@@ -241,19 +227,13 @@ class Connection(asyncio.Protocol):
             else:
                 self._relay_stream(turn, response, body)
                 return
-        self._transport.write(self._render_whole(turn, response, b"" if isinstance(body, Stream) else body))
-        self.finished()
-
-    def _render_whole(self, turn: Turn, response: Response, body: bytes) -> bytes:
+            body = b""
         head_only = turn.request.method == "HEAD"
-        length: int | None = len(body)
-        if bodiless(response.status):
-            body, length = b"", None
-        elif head_only and not body:
-            length = declared_length(response)
-        framing = b"" if length is None else b"content-length: %d\r\n" % length
-        head = render_head(response, self._host.date.line(), framing, close=not turn.keep_alive)
-        return head if head_only else head + body
+        data = render_whole(
+            response, body, self._host.date.line(), head_only=head_only, close=not turn.keep_alive
+        )
+        self._transport.write(data)
+        self.finished()
 
     def _relay_stream(self, turn: Turn, response: Response, stream: Stream) -> None:
         length = declared_length(response)
@@ -296,14 +276,15 @@ class Connection(asyncio.Protocol):
         if not turn.keep_alive or self._host.draining:
             self._leave(linger=receiving or self._deaf)
         elif self._queue:
-            self._begin(self._queue.popleft())
+            following = self._queue.popleft()
+            self._begin(following)
             self._set_reading()
+            if following.receiving:
+                self._continue_if_due()
         elif self._refusal is not None:
             self._answer_refusal()
         else:
-            if self._continue_due:
-                self._continue_due = False
-                self.write(CONTINUE)
+            self._continue_if_due()
             self.idle_since = self._host.clock.monotonic()
 
     def cut(self) -> None:
@@ -345,9 +326,8 @@ class Connection(asyncio.Protocol):
     def _answer_refusal(self) -> None:
         assert self._refusal is not None
         response = self._host.render_error(self._refusal)
-        turn = Turn(Request("POST", "/"), keep_alive=False, http10=False)
         body = response.body if isinstance(response.body, bytes) else b""
-        self.write(self._render_whole(turn, response, body))
+        self.write(render_whole(response, body, self._host.date.line(), head_only=False, close=True))
         self._leave(linger=True)
 
     def _leave(self, *, linger: bool) -> None:
@@ -382,7 +362,8 @@ class Connection(asyncio.Protocol):
     def sweep(self, now: float) -> None:
         """Judge the times."""
         limits = self._host.limits
-        if (self._write_paused or self._transport.is_closing() or self._linger_until) and self._is_slow(now):
+        watched = self._write_paused or self._linger_until or self._transport.is_closing()
+        if watched and self._reader_rate.too_slow(now, self._transport.get_write_buffer_size()):
             self.abort()
         elif self._linger_until:
             if now >= self._linger_until:
@@ -390,7 +371,10 @@ class Connection(asyncio.Protocol):
         elif self._deaf or self._transport.is_closing():
             return
         elif self._parser.receiving:
-            self._judge_body_rate(now)
+            if not self._reading:
+                self._body_rate.restart()
+            elif self._body_rate.too_slow(now, self._parser.body_bytes):
+                self._refuse(RequestTimeout("the request body arrives too slowly"))
         elif self._active is None:
             self._judge_silence(now, limits)
 
@@ -406,25 +390,3 @@ class Connection(asyncio.Protocol):
                 self._leave(linger=False)
         elif now - self._head_since > limits.header_timeout:
             self._refuse(RequestTimeout("the request headers did not arrive in time"))
-
-    def _judge_body_rate(self, now: float) -> None:
-        if not self._reading:
-            self._body_mark = 0.0
-            return
-        parser, limits = self._parser, self._host.limits
-        if not self._body_mark or parser.body_bytes < self._body_seen:
-            self._body_mark, self._body_seen = now, parser.body_bytes
-            return
-        over = now - self._body_mark - limits.body_grace
-        if over > 0 and parser.body_bytes - self._body_seen < over * limits.body_rate:
-            self._refuse(RequestTimeout("the request body arrives too slowly"))
-
-    def _is_slow(self, now: float) -> bool:
-        size = self._transport.get_write_buffer_size()
-        limits = self._host.limits
-        if size == 0:
-            return False
-        if not self._slow_mark or size <= self._slow_size - limits.write_high_water:
-            self._slow_mark, self._slow_size = now, size
-            return False
-        return now - self._slow_mark > limits.slow_reader_timeout

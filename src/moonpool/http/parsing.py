@@ -127,11 +127,14 @@ class RequestParser:
         self._first = data if self.clean else None
         self.clean = False
         self._fed += len(data)
+        failure: httptools.HttpParserError | None = None
         try:
             self._feed(data)
         except httptools.HttpParserError as error:
-            self._explain(error)
-        if not self.clean:
+            failure = error
+        if failure is not None:
+            self._explain(failure)  # not while it is handled: that would change the next one's context
+        elif not self.clean:
             self._check_growth()
 
     def fail(self, error: Exception) -> None:
@@ -178,6 +181,7 @@ class RequestParser:
         self._body = b""
         self.body_bytes = 0
         self.receiving = False
+        self._first = None
         self.clean = True
 
     # ── llhttp's callbacks ─────────────────────────────────────────────────────────────────────────
@@ -228,6 +232,8 @@ class RequestParser:
             check_names(headers, self._accepted)
         coding = headers.get(b"transfer-encoding")
         close = http10
+        if headers.get(b"connection") == b"keep-alive":
+            del headers[b"connection"]  # what most clients send, and what HTTP/1.1 is anyway
         if not HOP_BY_HOP.isdisjoint(headers):
             close = drop_hop_by_hop(headers) or close
         target = self._url.decode("ascii")

@@ -33,7 +33,11 @@ def render_request(address: Address, request: Request) -> bytes:
     target = f"{address.base}{request.path}"
     if request.query:
         target = f"{target}?{request.query}"
-    lines = [f"{request.method} {target} HTTP/1.1".encode("ascii", "strict"), b"host: " + address.host_field]
+    try:
+        line = f"{request.method} {target} HTTP/1.1".encode("ascii")
+    except UnicodeEncodeError:
+        raise InternalError("a request target must be percent-encoded") from None
+    lines = [line, b"host: " + address.host_field]
     lines += [name + b": " + value for name, value in request.headers.items() if name not in _OURS]
     if framing:
         lines.append(framing)

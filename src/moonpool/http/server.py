@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from moonpool.core.clock import SYSTEM_CLOCK, Clock
 from moonpool.core.errors import MoonpoolError
 from moonpool.core.message import Request, Response
-from moonpool.http.connection import Application, Connection
+from moonpool.http.connection import Connection
 from moonpool.http.head import ACCEPTED_PRIVATE
+from moonpool.http.host import Application
 from moonpool.http.limits import BodyPolicy, Limits
 from moonpool.http.writing import DateField
 

@@ -29,7 +29,18 @@ class Event(NamedTuple):
 class Decoder:
     """Bytes, split anywhere, to events. Raises UpstreamMalformed when one grows beyond `limit`."""
 
-    __slots__ = ("_data", "_event", "_id", "_limit", "_partial", "_retry", "_size", "_skip_newline", "_start")
+    __slots__ = (
+        "_data",
+        "_data_size",
+        "_event",
+        "_id",
+        "_limit",
+        "_partial",
+        "_retry",
+        "_size",
+        "_skip_newline",
+        "_start",
+    )
 
     def __init__(self, limit: int = EVENT_LIMIT) -> None:
         self._limit = limit
@@ -37,6 +48,7 @@ class Decoder:
         self._skip_newline = False
         self._start = True
         self._data: list[str] = []
+        self._data_size = 0
         self._event = ""
         self._id = ""
         self._retry: int | None = None
@@ -65,7 +77,7 @@ class Decoder:
         self._partial = [rest] if rest else []
         for line in lines:
             self._line(line, events)
-        self._size = sum(map(len, self._data)) + len(rest)
+        self._size = self._data_size + len(rest)
         self._grow(0)
         return events
 
@@ -85,7 +97,8 @@ class Decoder:
         text = value.removeprefix(b" ").decode("utf-8", "replace")
         if name == b"data":
             self._data.append(text)
-            if len(text) > self._limit:
+            self._data_size += len(line) + 1
+            if self._data_size > self._limit:
                 raise UpstreamMalformed(f"an event is larger than {self._limit} bytes")
         elif name == b"event":
             self._event = text
@@ -99,6 +112,7 @@ class Decoder:
         if self._data:
             events.append(Event("\n".join(self._data), self._event or "message", self._id, self._retry))
             self._data = []
+            self._data_size = 0
         self._event = ""
         self._retry = None
 

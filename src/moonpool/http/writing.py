@@ -8,7 +8,7 @@ from moonpool.core.body import Stream
 from moonpool.core.clock import Clock
 from moonpool.core.errors import InternalError
 from moonpool.core.message import Response, ResponseHeaders
-from moonpool.http.framing import status_line
+from moonpool.http.framing import bodiless, status_line
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CHUNK = b"0\r\n\r\n"
@@ -65,6 +65,18 @@ def render_head(response: Response, date: bytes, framing: bytes, *, close: bool)
             b"connection: close\r\n\r\n" if close else b"\r\n",
         )
     )
+
+
+def render_whole(response: Response, body: bytes, date: bytes, *, head_only: bool, close: bool) -> bytes:
+    """An answer in one piece. `head_only` (HEAD) keeps the length that the body would have."""
+    length: int | None = len(body)
+    if bodiless(response.status):
+        body, length = b"", None
+    elif head_only and not body:
+        length = declared_length(response)
+    framing = b"" if length is None else b"content-length: %d\r\n" % length
+    head = render_head(response, date, framing, close=close)
+    return head if head_only else head + body
 
 
 class Output(Protocol):

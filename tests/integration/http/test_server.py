@@ -295,7 +295,7 @@ async def test_broken_event_stream_says_so(serve: Any) -> None:
     source.stream.fail(StreamTruncated("gone"))
     edge = await serve(streaming(source, EVENTS))
     data = await edge.talk(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
-    assert b'2\r\n\n\n\r\n1d\r\ndata: {"error": "StreamTruncated"}\n\n' in data
+    assert b'2\r\n\n\n\r\n24\r\ndata: {"error": "StreamTruncated"}\n\n' in data
     assert data.endswith(b"\r\n0\r\n\r\n")
 
 
@@ -487,20 +487,27 @@ async def test_drain_closes_idle_finishes_running_cuts_the_rest(serve: Any) -> N
         writer.close()
 
 
-async def test_drain_leaves_a_shared_listener_open(serve: Any) -> None:
-    sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))
+@pytest.mark.parametrize("unix", [False, True])
+async def test_drain_leaves_a_shared_listener_open(unix: bool, tmp_path: Path) -> None:
+    sock = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
+    sock.bind(str(tmp_path / "s") if unix else ("127.0.0.1", 0))
     sock.listen()
-    server = Server(echo, render_error=lambda e: Response(e.status), render_stream_error=lambda _: b"")
-    await server.start([sock])
-    assert await server.drain(1) == 0
-    reader, writer = await asyncio.open_connection(*sock.getsockname())
-    other = Server(echo, render_error=lambda e: Response(e.status), render_stream_error=lambda _: b"")
-    await other.start([sock])
+
+    def server() -> Server:
+        return Server(echo, render_error=lambda e: Response(e.status), render_stream_error=lambda _: b"")
+
+    first, second = server(), server()
+    await first.start([sock])
+    assert await first.drain(1) == 0
+    # Accepted by the kernel while nobody serves: it waits in the queue, and is not lost.
+    place = sock.getsockname()
+    opening = asyncio.open_unix_connection(place) if unix else asyncio.open_connection(*place)
+    reader, writer = await opening
     writer.write(GET)
-    assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200")
+    await second.start([sock])
+    assert (await asyncio.wait_for(reader.readuntil(b"\r\n"), 5)).startswith(b"HTTP/1.1 200")
     writer.close()
-    await other.drain(1)
+    await second.drain(1)
     sock.close()
 
 
@@ -527,3 +534,21 @@ async def test_tls(serve: Any, tmp_path: Path) -> None:
     with pytest.raises(ConnectFailed):
         await distrusting.send(address, Request("GET", "/"), **times)
     await distrusting.aclose()
+
+
+async def test_expect_continue_behind_another_request(serve: Any) -> None:
+    async def app(request: Request) -> Response:
+        await asyncio.sleep(0.02)
+        return Response(200, [], await read(request.body, 100))
+
+    edge = await serve(app)
+    reader, writer = await edge.open()
+    expecting = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
+    writer.write(GET + expecting + b"abc" + GET + expecting)
+    for start in (b"200", b"200", b"200", b"100"):
+        assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 " + start)
+        if reader._buffer.startswith(b"abc"):
+            await reader.read(3)
+    writer.write(b"xyz")
+    assert (await asyncio.wait_for(reader.readuntil(b"xyz"), 5)).startswith(b"HTTP/1.1 200")
+    writer.close()
