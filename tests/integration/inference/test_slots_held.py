@@ -1,0 +1,80 @@
+"""Who holds a slot, who waits, who is refused; and that a client that leaves gives back what it held."""
+
+import asyncio
+import time
+
+import pytest
+
+pytestmark = pytest.mark.real_model
+
+LONG = {
+    "model": "smollm2",
+    "prompt": "Once upon a time",
+    "max_tokens": 1800,
+    "temperature": 1,
+    "logit_bias": {"0": -100, "2": -100},
+}
+"""The bias keeps the model from ending by itself."""
+
+
+@pytest.fixture(autouse=True)
+async def idle(platform):
+    await platform.until(lambda load: load["running"] == 0)
+    yield
+    await platform.until(lambda load: load["running"] == 0 and load["waiting"] == 0)
+
+
+async def test_a_stream_whose_client_leaves_frees_its_slot(platform) -> None:
+    async with platform.client() as client:
+        async with client.stream("POST", "/v1/completions", json={**LONG, "stream": True}) as response:
+            async for _ in response.aiter_lines():
+                break
+            assert (await platform.load())["running"] == 1
+        left = time.monotonic()
+    await platform.until(lambda load: load["running"] == 0, seconds=5)
+    assert time.monotonic() - left < 3
+
+
+async def test_a_whole_answer_whose_client_leaves_frees_its_slot(platform, start) -> None:
+    task = start(platform.post("/v1/completions", LONG))
+    await platform.until(lambda load: load["running"] == 1)
+    task.cancel()
+    await platform.until(lambda load: load["running"] == 0, seconds=5)
+
+
+async def test_a_prompt_that_is_still_read_frees_its_slot(platform, start) -> None:
+    body = {"model": "smollm2", "prompt": "word " * 1900, "max_tokens": 10}
+    task = start(platform.post("/v1/completions", body))
+    await platform.until(lambda load: load["running"] == 1)
+    task.cancel()
+    await platform.until(lambda load: load["running"] == 0, seconds=5)
+
+
+async def test_the_engines_own_slot_is_free_too(platform, start) -> None:
+    """Two abandoned requests, then two answered at once: they would wait for the 1800 tokens of those."""
+    tasks = [start(platform.post("/v1/completions", {**LONG, "prompt": f"Story {n}"})) for n in range(2)]
+    await platform.until(lambda load: load["running"] == 2)
+    for task in tasks:
+        task.cancel()
+    await platform.until(lambda load: load["running"] == 0)
+    async with asyncio.timeout(10):
+        answers = await asyncio.gather(
+            *[platform.post("/v1/completions", {**LONG, "max_tokens": 2}) for _ in range(2)]
+        )
+    assert [answer.status_code for answer in answers] == [200, 200]
+
+
+async def test_beyond_the_queue_requests_are_refused_and_the_waiting_can_leave(platform, start) -> None:
+    for _ in range(2):
+        start(platform.post("/v1/completions", LONG))
+    await platform.until(lambda load: load["running"] == 2)
+    waiting = start(platform.post("/v1/completions", LONG))
+    await platform.until(lambda load: load["waiting"] == 1)
+    for stream in (False, True):
+        refused = await platform.post("/v1/completions", {**LONG, "stream": stream})
+        assert refused.status_code == 503
+        assert refused.json()["error"]["code"] == "server_is_overloaded"
+        assert int(refused.headers["retry-after"]) >= 1
+    waiting.cancel()
+    load = await platform.until(lambda load: load["waiting"] == 0, seconds=5)
+    assert load["running"] == 2
