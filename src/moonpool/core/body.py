@@ -16,7 +16,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
 
-from moonpool.core.errors import MoonpoolError
+from moonpool.core.errors import InternalError, MoonpoolError
 
 BUFFER_LIMIT = 64 * 1024
 """Bytes a stream holds for a consumer that has not come yet before it pauses its producer."""
@@ -71,9 +71,11 @@ class Stream:
 
     __slots__ = (
         "_ended",
+        "_flowing",
         "_held",
         "_held_size",
         "_on_settled",
+        "_paused",
         "_producer",
         "_sink",
         "_transforms",
@@ -87,6 +89,8 @@ class Stream:
         self._held: list[bytes] = []
         self._held_size = 0
         self._ended = False
+        self._flowing = False  # the sink has all that was held
+        self._paused = False
         self._transforms: list[Transform] = []
         self._on_settled: list[Settled] = []
         self.outcome: Outcome | None = None
@@ -114,22 +118,27 @@ class Stream:
         if self.outcome is Outcome.CANCELLED:
             return
         self._sink = sink
-        held, full = self._held, self._held_size >= BUFFER_LIMIT
-        self._held, self._held_size = [], 0
-        for data in held:
-            self.feed(data)
-        if self.outcome is not None:
-            return
+        self._paused, full = False, self._paused
+        while self._held:  # writing may make the sink ask for more, which then comes behind
+            held, self._held = self._held, []
+            for data in held:
+                self._pass(data)
+                if self.outcome is not None:
+                    return
+        self._held_size = 0
+        self._flowing = True
         if self._ended:
             self._end()
-        elif full:
+        elif full and not self._paused:  # what was held may have filled the sink
             self.resume()
 
     def pause(self) -> None:
+        self._paused = True
         if self._producer is not None:
             self._producer.pause()
 
     def resume(self) -> None:
+        self._paused = False
         if self._producer is not None:
             self._producer.resume()
 
@@ -142,25 +151,13 @@ class Stream:
     # ── for the producer ───────────────────────────────────────────────────────────────────────────
 
     def feed(self, data: bytes) -> None:
-        sink = self._sink
-        if self.outcome is not None:
-            return
-        if sink is None:
+        if self._flowing:
+            self._pass(data)
+        elif self.outcome is None and not self._ended:
             self._held.append(data)
             self._held_size += len(data)
-            if self._held_size >= BUFFER_LIMIT:
+            if self._held_size >= BUFFER_LIMIT and self._sink is None and not self._paused:
                 self.pause()
-            return
-        if self._transforms:
-            try:
-                for transform in self._transforms:
-                    data = transform.chunk(data)
-                    if not data:
-                        return
-            except MoonpoolError as error:
-                self._break(error)
-                return
-        sink.write(data)
 
     def finish(self) -> None:
         """The producer has given everything there was."""
@@ -168,7 +165,7 @@ class Stream:
             return
         self._ended = True
         self._producer = None
-        if self._sink is not None:
+        if self._flowing:
             self._end()
 
     def fail(self, error: Exception) -> None:
@@ -178,10 +175,27 @@ class Stream:
         self._ended = True
         self._producer = None
         self.error = error
-        if self._sink is not None:
+        if self._flowing:
             self._end()
 
     # ── inside ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _pass(self, data: bytes) -> None:
+        sink = self._sink
+        if sink is None or self.outcome is not None:
+            return
+        if self._transforms:
+            try:
+                for transform in self._transforms:
+                    data = transform.chunk(data)
+                    if not data:
+                        return
+            except Exception as error:  # noqa: BLE001 - see _as_ours
+                self._break(_as_ours(error))
+                return
+            if self.outcome is not None:
+                return
+        sink.write(data)
 
     def _end(self) -> None:
         assert self._sink is not None
@@ -190,8 +204,8 @@ class Stream:
             return
         try:
             tail = self._finish_transforms()
-        except MoonpoolError as error:
-            self._break(error)
+        except Exception as error:  # noqa: BLE001 - see _as_ours
+            self._break(_as_ours(error))
             return
         if tail:
             self._sink.write(tail)
@@ -222,3 +236,13 @@ class Stream:
         callbacks, self._on_settled = self._on_settled, []
         for callback in callbacks:
             callback(outcome, error)
+
+
+def _as_ours(error: Exception) -> MoonpoolError:
+    """What a transform raised. An unforeseen error must settle the stream too, or all that is held for
+    it would leak: it goes on as the cause of one of ours."""
+    if isinstance(error, MoonpoolError):
+        return error
+    failure = InternalError("the answer could not be processed")
+    failure.__cause__ = error
+    return failure
