@@ -53,7 +53,8 @@ class LocalJournal:
         self._size = 0
         self._published = 0
         self._streams: dict[str, bytes] = {}
-        self._held: deque[bytes] = deque(maxlen=HELD)
+        self._held: deque[bytes] = deque()
+        self._batches = 0
         self._task: asyncio.Task[None] | None = None
         self._next_orphans = 0.0
 
@@ -65,7 +66,8 @@ class LocalJournal:
         self._write(line)
 
     def progress(self, id: str, count: int) -> None:
-        self._write(b"P %b %d\n" % (id.encode(), count))
+        if not self._held:  # while the disk takes nothing, there is room for records only
+            self._write(b"P %b %d\n" % (id.encode(), count))
 
     def close(self, id: str, value: bytes) -> None:
         self._streams.pop(id, None)
@@ -89,10 +91,12 @@ class LocalJournal:
             self._task = None
         try:
             await self._publish()
-        except MoonpoolError as error:
-            self._log.warning("journal left for the next start", path=str(self._path), reason=error.message)
+        except (MoonpoolError, OSError) as error:
+            self._log.warning("journal left for the next start", path=str(self._path), reason=str(error))
+        if self._held:
+            self._log.error("records are lost with this process", count=len(self._held))
         if self._fd >= 0:
-            if self._published == self._size and not self._held:
+            if self._published == self._size and not self._held and not self._streams:
                 self._path.unlink(missing_ok=True)
             os.close(self._fd)
             self._fd = -1
@@ -101,7 +105,10 @@ class LocalJournal:
 
     def _write(self, line: bytes) -> None:
         if self._held:
-            self._held.append(line)
+            if len(self._held) < HELD:
+                self._held.append(line)
+            else:
+                self._log.error("the journal holds no more: a record is lost", record=repr(line))
             return
         try:
             written = os.write(self._fd, line)
@@ -127,12 +134,19 @@ class LocalJournal:
             self._held.popleft()
 
     def _new_segment(self) -> None:
-        self._number += 1
-        self._path = self._folder / f"{self._topic}-{self._instance}-{self._number}.journal"
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._size = os.fstat(self._fd).st_size
-        self._published = 0
+        """A file that nobody else has: one of that name that is there belongs to a dead process."""
+        while True:
+            self._number += 1
+            path = self._folder / f"{self._topic}-{self._instance}-{self._number}.journal"
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            except FileExistsError:
+                continue
+            if _locked(fd) and os.fstat(fd).st_nlink:
+                break
+            os.close(fd)  # taken for an orphan between the two calls
+        self._path, self._fd = path, fd
+        self._size = self._published = 0
 
     def _next_segment(self) -> None:
         """Leave a published segment; what is still open goes on in the new one."""
@@ -157,7 +171,7 @@ class LocalJournal:
                 self._log.warning("usage waits in the journal", bytes=self._size, reason=error.message)
                 pause = min(pause * 2, 5.0)
             except OSError as error:
-                self._log.error("journal cannot be read", path=str(self._path), reason=str(error))
+                self._log.error("journal cannot be published", path=str(self._path), reason=str(error))
                 pause = min(pause * 2, 5.0)
 
     async def _publish(self) -> None:
@@ -167,7 +181,8 @@ class LocalJournal:
             whole = data.rfind(b"\n") + 1
             if whole == 0:
                 return
-            await self._append(f"{self._path.stem}-{self._published}", _closed(data[:whole]))
+            self._batches += 1  # not the place: after a truncation that comes again
+            await self._append(f"{self._path.stem}-{self._batches}", _closed(data[:whole]))
             self._published += whole
         if self._size > SEGMENT and not self._held:
             self._next_segment()
@@ -194,19 +209,55 @@ class LocalJournal:
         except FileNotFoundError:
             return
         try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _locked(fd):
                 return  # its owner lives
             if os.fstat(fd).st_nlink == 0:
                 return  # published and dropped while we were opening it
-            records = _recovered(_read(fd))
+            records = self._recovered(_read(fd))
             for first in range(0, len(records), 500):
                 await self._append(f"{path.stem}-recovered-{first}", records[first : first + 500])
             os.unlink(path)
             self._log.info("took over a journal", path=path.name, records=len(records))
         finally:
             os.close(fd)
+
+    # ── reading ────────────────────────────────────────────────────────────────────────────────────
+
+    def _recovered(self, data: bytes) -> list[bytes]:
+        """All that a dead process closed, and what it had open, with the progress it had noted.
+
+        A last line without its end was cut by the death: its record had not returned to anyone. What
+        a power cut left unreadable is told and passed over: the rest must not wait for it.
+        """
+        opened: dict[bytes, bytes] = {}
+        counts: dict[bytes, int] = {}
+        closed: dict[bytes, bytes] = {}
+        for line in data.split(b"\n")[:-1]:
+            kind, _, tail = line.partition(b" ")
+            id, _, rest = tail.partition(b" ")
+            if kind == b"P" and rest.isdigit():
+                counts[id] = int(rest)
+            elif kind in _RECORDS and _is_object(rest):
+                (opened if kind == b"O" else closed)[id] = rest
+            else:
+                self._log.error("unreadable line in a journal", line=repr(line[:80]))
+        broken = [_with_count(rest, counts.get(id, 0)) for id, rest in opened.items() if id not in closed]
+        return [*closed.values(), *broken]
+
+
+_RECORDS = frozenset({b"O", b"C"})
+
+
+def _closed(lines: bytes) -> list[bytes]:
+    return [line[2:].partition(b" ")[2] for line in lines.split(b"\n") if line.startswith(b"C ")]
+
+
+def _is_object(value: bytes) -> bool:
+    try:
+        msgspec.json.decode(value, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return True
 
 
 def _read(fd: int) -> bytes:
@@ -216,33 +267,19 @@ def _read(fd: int) -> bytes:
     return bytes(data)
 
 
-def _closed(lines: bytes) -> list[bytes]:
-    return [line.split(b" ", 2)[2] for line in lines.split(b"\n") if line.startswith(b"C ")]
-
-
-def _recovered(data: bytes) -> list[bytes]:
-    """All that a dead process closed, and what it had open, with the progress it had noted.
-
-    A last line without its end was cut by the death: its record had not returned to anyone.
-    """
-    opened: dict[bytes, bytes] = {}
-    counts: dict[bytes, int] = {}
-    closed: dict[bytes, bytes] = {}
-    for line in data[: data.rfind(b"\n") + 1].split(b"\n")[:-1]:
-        kind, id, rest = line.split(b" ", 2)
-        if kind == b"O":
-            opened[id] = rest
-        elif kind == b"P":
-            counts[id] = int(rest)
-        else:
-            closed[id] = rest
-    broken = [_with_count(opened[id], counts.get(id, 0)) for id in opened.keys() - closed.keys()]
-    return [*closed.values(), *broken]
+def _locked(fd: int) -> bool:
+    """Whether the file is ours now; the lock lasts until `fd` is closed."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _with_count(value: bytes, count: int) -> bytes:
     """The opened record, with the events counted so far as its completion tokens."""
-    record = msgspec.json.decode(value)
-    record.setdefault("usage", {})["completion_tokens"] = count
+    record = msgspec.json.decode(value, type=dict[str, object])
+    usage = record.get("usage")
+    record["usage"] = {**(usage if isinstance(usage, dict) else {}), "completion_tokens": count}
     encoded: bytes = msgspec.json.encode(record)
     return encoded
