@@ -31,16 +31,20 @@ class Models:
         self.version = -1
 
     def update(self, catalogue: Catalogue) -> None:
-        """External endpoints whose target is unchanged keep their state."""
+        """External endpoints whose target is unchanged keep their state.
+
+        Raises ValueError for a target's URL that is none, and then changes nothing.
+        """
+        external = {
+            target: self._external.get(target) or _endpoint(target)
+            for model in catalogue.models
+            for target in model.targets
+            if target.url
+        }
         self.version = catalogue.version
         self._models = {model.id: model for model in catalogue.models}
         self._tiers = {model.id: _tiers(model) for model in catalogue.models}
-        known = self._external
-        self._external = {}
-        for model in catalogue.models:
-            for target in model.targets:
-                if target.url:
-                    self._external[target] = known.get(target) or _endpoint(target)
+        self._external = external
 
     def get(self, alias: str, capability: str) -> Model:
         """Raises NotFound for an unknown alias, BadRequest for one that lacks the capability, Unavailable

@@ -37,13 +37,14 @@ async def attempt(
     timeouts: Timeouts,
     lease: Lease,
 ) -> Response:
-    """Raises UpstreamError when there is no head of an answer, with the lease given back."""
+    """Raises UpstreamError when there is no head of an answer, or DeadlineExceeded when there is no time
+    left for one: in either case with the lease given back."""
     record = Attempt(endpoint.instance, endpoint.release, ctx.clock.monotonic())
     ctx.attempts.append(record)
     first_byte = timeouts.first_byte
-    if ctx.deadline is not None:
-        first_byte = ctx.deadline.bound(record.started, first_byte)
     try:
+        if ctx.deadline is not None:
+            first_byte = ctx.deadline.bound(record.started, first_byte)
         response = await client.send(
             endpoint.address,
             request,
@@ -54,9 +55,9 @@ async def attempt(
     except UpstreamError as error:
         _failed(ctx, record, lease, error)
         raise
-    except BaseException:  # the client left: says nothing about the endpoint
+    except BaseException as error:  # the client left, or it is too late: says nothing about the endpoint
         record.ended = ctx.clock.monotonic()
-        record.error = "cancelled"
+        record.error = error.message if isinstance(error, MoonpoolError) else "cancelled"
         lease.release(neutral=True)
         raise
     record.status = response.status

@@ -4,6 +4,7 @@ Draining: 503 at once, so that clients go to another gateway. Overloaded: the le
 first, long before the process is in trouble (priority 2 at 80 % of the bound, 1 at 95 %, 0 at 100 %).
 """
 
+import math
 from collections.abc import Callable
 
 from moonpool.contracts.manifest import Route
@@ -22,7 +23,7 @@ class HealthGate:
 
     def __init__(self, active: Callable[[], int], bound: int) -> None:
         self._active = active
-        self._bounds = tuple(int(bound * share) for share in SHARES)
+        self._bounds = tuple(math.ceil(bound * share) for share in SHARES)
         self.draining = False
 
     def applies(self, route: Route) -> bool:

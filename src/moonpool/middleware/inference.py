@@ -77,25 +77,26 @@ class InferenceUpstream:
             raise Unavailable(
                 f"no instance that serves `{model.id}` is running", code="no_instance", retry_after=1.0
             )
-        candidate, lease = self._pick(ctx, request, tiers[0])
-        endpoint, target = candidate
-        ctx.release = endpoint.release
         streamed = bool(payload.stream)
         ctx.usage_wanted = not streamed or getattr(payload, "includes_usage", False)
         ctx.prompt_tokens = payload.characters() // CHARACTERS_PER_TOKEN + 1
+        answer = getattr(payload, "limit", None) or DEFAULT_ANSWER
+        candidate = self._pick(ctx, tiers[0], answer)
+        endpoint, target = candidate
+        ctx.release = endpoint.release
         body = _body_for(target, request.body, payload.model, usage_forced=not ctx.usage_wanted)
         upstream = self._request(ctx, request, candidate, body)
         timeouts: Timeouts = ctx.route.timeouts
         if not streamed:  # the head comes with the whole answer
             timeouts = msgspec.structs.replace(timeouts, first_byte=timeouts.total)
+        lease = Lease(endpoint, ctx.clock, prompt=ctx.prompt_tokens, tokens=answer)
         response = await attempt(self._client, ctx, endpoint, upstream, timeouts, lease)
         if not endpoint.internal:
             response.headers = [field for field in response.headers if field[0] in FROM_EXTERNAL]
         response.headers.append((b"x-moonpool-release", f"{INFERENCE}@{endpoint.release}".encode()))
         return response
 
-    def _pick(self, ctx: Context, request: Request, tier: list[Candidate]) -> tuple[Candidate, Lease]:
-        answer = getattr(ctx.payload, "limit", None) or DEFAULT_ANSWER
+    def _pick(self, ctx: Context, tier: list[Candidate], answer: int) -> Candidate:
         if len(tier) == 1:
             candidate, reason = tier[0], "only one"
         else:
@@ -104,8 +105,7 @@ class InferenceUpstream:
             candidate = next(c for c in tier if c.endpoint is choice.endpoint)
             reason = choice.reason
         ctx.decide("balancer", candidate.endpoint.instance, reason)
-        lease = Lease(candidate.endpoint, ctx.clock, prompt=ctx.prompt_tokens, tokens=answer)
-        return candidate, lease
+        return candidate
 
     def _request(self, ctx: Context, request: Request, candidate: Candidate, body: bytes) -> Request:
         headers = {b"content-type": b"application/json", b"accept": b"application/json, text/event-stream"}

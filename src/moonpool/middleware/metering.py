@@ -22,7 +22,8 @@ from moonpool.ports.journal import Journal
 
 PROGRESS_EVERY = 32
 """Events between two progress marks of a stream in the journal."""
-
+READ_LIMIT = 16 * 1024 * 1024
+"""Bytes of a whole answer that are looked at for its usage; longer ones are estimated."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -40,7 +41,8 @@ class Metering:
             return response
         body = response.body
         if isinstance(body, Stream):
-            meter = StreamMeter(ctx, self._journal)
+            json = b"json" in (response.header(b"content-type") or b"").lower()
+            meter = AnswerMeter(ctx, self._journal) if json else StreamMeter(ctx, self._journal)
             body.transform(meter)
             body.on_settled(meter.settled)
         else:
@@ -112,9 +114,12 @@ class StreamMeter:
         return passed
 
     def finish(self) -> bytes:
+        last = self._scan.finish()
+        if self._scan.done and not self._journalled:
+            self._close("completed")
         if not self._scan.done and not self._scan.failed:
             raise StreamTruncated("the model's stream ended before it was complete")
-        return b""
+        return last
 
     def settled(self, outcome: Outcome, error: Exception | None) -> None:
         if not self._journalled:
@@ -137,4 +142,46 @@ class StreamMeter:
         if usage is None:
             usage = _guess(self._ctx, self._scan.events)
         event = usage_event(self._ctx, usage, streamed=True, outcome=outcome, estimated=estimated)
+        self._journal.close(event.id, _encode(event))
+
+
+class AnswerMeter:
+    """The transform on a whole answer that comes in pieces: long embeddings, endpoints that answer in
+    chunks. It changes nothing and reads a copy at the end."""
+
+    __slots__ = ("_copy", "_ctx", "_journal", "_journalled", "_size")
+
+    def __init__(self, ctx: Context, journal: Journal) -> None:
+        self._ctx = ctx
+        self._journal = journal
+        self._copy: list[bytes] = []
+        self._size = 0
+        self._journalled = False
+
+    def chunk(self, data: bytes) -> bytes:
+        if not self._size:
+            event = usage_event(
+                self._ctx, _guess(self._ctx, 0), streamed=False, outcome="interrupted", estimated=True
+            )
+            self._journal.open(event.id, _encode(event))
+        self._size += len(data)
+        if self._size <= READ_LIMIT:
+            self._copy.append(data)
+        else:
+            self._copy.clear()
+        return data
+
+    def finish(self) -> bytes:
+        self._close("completed", usage_of_body(b"".join(self._copy)))
+        return b""
+
+    def settled(self, outcome: Outcome, error: Exception | None) -> None:
+        if not self._journalled:
+            self._close("cancelled" if outcome is Outcome.CANCELLED else "failed", None)
+
+    def _close(self, outcome: str, usage: Usage | None) -> None:
+        self._journalled = True
+        self._copy.clear()
+        known = usage or _guess(self._ctx, 0)
+        event = usage_event(self._ctx, known, streamed=False, outcome=outcome, estimated=usage is None)
         self._journal.close(event.id, _encode(event))

@@ -51,7 +51,6 @@ class ServiceUpstream:
     async def __call__(self, ctx: Context, request: Request) -> Response:
         endpoint = self._balancer.pick(self._pools.endpoints(self._service))
         ctx.release = endpoint.release
-        lease = Lease(endpoint, ctx.clock)
         ctx.decide("balancer", endpoint.instance)
         upstream = Request(
             request.method,
@@ -60,6 +59,7 @@ class ServiceUpstream:
             self._headers(ctx, request),
             request.body,
         )
+        lease = Lease(endpoint, ctx.clock)
         response = await attempt(self._client, ctx, endpoint, upstream, ctx.route.timeouts, lease)
         response.headers.append((b"x-moonpool-release", f"{self._service}@{endpoint.release}".encode()))
         return response

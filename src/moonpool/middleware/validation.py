@@ -24,6 +24,9 @@ class Validation:
         self._schemas = dict(schemas)
 
     def applies(self, route: Route) -> bool:
+        """Raises ValueError for a schema that nobody knows: when the chain is built, not when it is used."""
+        if route.schema and route.schema not in self._schemas:
+            raise ValueError(f"{route.method} {route.path} names an unknown schema {route.schema!r}")
         return route.schema != ""
 
     async def __call__(self, ctx: Context, request: Request, next: Handler) -> Response:
@@ -34,7 +37,7 @@ class Validation:
                 "the request has no body", code="missing_body", hint="Send a JSON object as the body."
             )
         content_type = request.headers.get(b"content-type")
-        if content_type is not None and b"json" not in content_type:
+        if content_type is not None and b"json" not in content_type.lower():
             raise BadRequest(
                 "the body's content type is not JSON",
                 code="unsupported_content_type",

@@ -3,6 +3,8 @@
 import msgspec
 
 from moonpool.contracts.usage import Usage
+from moonpool.core.errors import UpstreamMalformed
+from moonpool.http.sse import EVENT_LIMIT
 
 
 class _PromptDetails(msgspec.Struct):
@@ -27,12 +29,18 @@ class _WireUsage(msgspec.Struct):
         if cached is None:
             cached = self.prompt_tokens_details.cached_tokens if self.prompt_tokens_details else 0
         details = self.completion_tokens_details
+        prompt, completion = _count(self.prompt_tokens), _count(self.completion_tokens)
         return Usage(
-            prompt_tokens=self.prompt_tokens or 0,
-            cached_tokens=cached or 0,
-            completion_tokens=self.completion_tokens or 0,
-            reasoning_tokens=(details.reasoning_tokens or 0) if details else 0,
+            prompt_tokens=prompt,
+            cached_tokens=min(_count(cached), prompt),
+            completion_tokens=completion,
+            reasoning_tokens=min(_count(details.reasoning_tokens), completion) if details else 0,
         )
+
+
+def _count(reported: int | None) -> int:
+    """Never negative, whatever an endpoint reports: nobody is paid for asking."""
+    return max(reported or 0, 0)
 
 
 class _Answer(msgspec.Struct):
@@ -89,19 +97,21 @@ class ChunkScan:
         """Whether what the last `feed` returned carries a usage object."""
 
     def feed(self, data: bytes) -> bytes:
-        """The whole events that are complete by now."""
+        """The whole events that are complete by now. Raises UpstreamMalformed when one has no end."""
         if self._held:
             data = self._held + data
             self._held = b""
         if b"\r" in data:
             data = self._without_carriage_returns(data)
         if not data.endswith(b"\n\n"):
-            cut = data.rfind(b"\n\n") + 2
-            if cut == 1:
-                self._held = data + self._held
+            end = data.rfind(b"\n\n")
+            cut = 0 if end < 0 else end + 2
+            self._held = data[cut:] + self._held
+            if len(self._held) > EVENT_LIMIT:
+                raise UpstreamMalformed(f"an event is larger than {EVENT_LIMIT} bytes")
+            if not cut:
                 self.noteworthy = False
                 return b""
-            self._held = data[cut:] + self._held
             data = data[:cut]
         self.events += data.count(b"\ndata:") + data.startswith(b"data:")
         if b"[DONE]" in data and (b"data: [DONE]\n" in data or b"data:[DONE]\n" in data):
@@ -111,6 +121,14 @@ class ChunkScan:
         if b'"error"' in data:
             self._look_for_error(data)
         return data
+
+    def finish(self) -> bytes:
+        """What is still of use at the end: a `[DONE]` that came without its blank line gets it."""
+        last, self._held = self._held.strip(), b""
+        if last not in {b"data: [DONE]", b"data:[DONE]"}:
+            return b""
+        self.done = True
+        return last + b"\n\n"
 
     def split(self, events: bytes) -> list[bytes]:
         """The single events of what `feed` returned."""
