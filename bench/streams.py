@@ -33,13 +33,20 @@ class Streams:
         self._sockets: dict[int, socket.socket] = {}
 
     def __enter__(self) -> Self:
+        try:
+            self._open()
+            self._await_first_events()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def _open(self) -> None:
         for _ in range(self._number):
             connection = socket.create_connection(("127.0.0.1", self._site.port), OPENING)
-            connection.sendall(self._request)
             self._sockets[connection.fileno()] = connection
+            connection.sendall(self._request)
             self._poll.register(connection.fileno(), select.EPOLLIN)
-        self._await_first_events()
-        return self
 
     def _await_first_events(self) -> None:
         waiting, end = dict.fromkeys(self._sockets, b""), time.perf_counter() + OPENING
@@ -70,9 +77,12 @@ class Streams:
                 reads += 1
         return Count(time.perf_counter() - started, events, reads)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _close(self) -> None:
         for connection in self._sockets.values():
             connection.close()
         self._poll.close()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
