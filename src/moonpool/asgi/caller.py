@@ -36,7 +36,10 @@ class CallerMiddleware:
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != ScopeType.HTTP or scope["path"] in OPEN_PATHS:
+        if scope["type"] == ScopeType.WEBSOCKET:
+            await send({"type": "websocket.close", "code": 1008, "reason": "no service takes websockets"})
+            return
+        if "path" not in scope or scope["path"] in OPEN_PATHS:  # the lifespan has none
             await self._app(scope, receive, send)
             return
         try:

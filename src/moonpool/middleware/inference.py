@@ -114,7 +114,8 @@ class InferenceUpstream:
             add_internal(headers, ctx, self._signer, INFERENCE)
         else:
             path = path.removeprefix("/v1")
-            headers[b"traceparent"] = traceparent(ctx)
+            if ctx.trace_id:
+                headers[b"traceparent"] = traceparent(ctx)
             key = self._key(candidate.target)
             if key:
                 headers[b"authorization"] = b"Bearer " + key.encode()

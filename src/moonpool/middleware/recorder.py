@@ -17,7 +17,6 @@ from moonpool.core.body import Outcome
 from moonpool.core.clock import Clock
 from moonpool.core.context import Attempt, Context
 from moonpool.core.errors import MoonpoolError
-from moonpool.core.message import Request
 from moonpool.ports.events import Event, EventLog
 
 INTERVAL = 0.25
@@ -25,14 +24,16 @@ INTERVAL = 0.25
 SHARE = 25
 """Ordinary records published a round; flagged and failed ones come first and up to ten times that."""
 BACKLOG = 20_000
-"""Finished requests that may wait for a round; beyond that the oldest ordinary ones are dropped."""
+"""Finished requests that may wait for a round; beyond that the oldest are dropped."""
 
 
 class Finished(NamedTuple):
-    """Times are monotonic seconds; `size` is bytes of body sent."""
+    """Times are monotonic seconds; `size` is bytes of body sent. Nothing of the request's headers or
+    body is in it: what was asked, and with which key, is kept nowhere."""
 
     ctx: Context
-    request: Request
+    method: str
+    peer: str
     status: int
     size: int
     first: float | None
@@ -68,9 +69,6 @@ class Recorder:
         self._offset = clock.time() - clock.monotonic()
 
     def add(self, finished: Finished) -> None:
-        request = finished.request
-        request.body = b""  # what was asked, and with which key, is kept nowhere
-        request.headers = {}
         finished.ctx.payload = None
         self._queue.append(finished)
 
@@ -94,7 +92,10 @@ class Recorder:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(INTERVAL)
-            await self._round()
+            try:
+                await self._round()
+            except Exception as error:  # noqa: BLE001 - the task's boundary: a full disk must not end it
+                self._log.error("request records are lost", exc_info=error)
 
     async def _round(self) -> None:
         if not self._queue:
@@ -129,14 +130,14 @@ class Recorder:
                 "time": round(self._offset + ctx.started, 3),
                 "request_id": ctx.request_id,
                 "trace_id": ctx.trace_id,
-                "method": finished.request.method,
+                "method": finished.method,
                 "route": ctx.route.path,
                 "status": finished.status,
                 "release": f"{ctx.service}@{ctx.release}" if ctx.release else "",
                 "user": ctx.principal.user,
                 "tenant": ctx.principal.tenant,
                 "key": ctx.principal.key,
-                "peer": finished.request.peer,
+                "peer": finished.peer,
                 "ms": round((finished.ended - ctx.started) * 1000, 2),
                 "bytes": finished.size,
                 "outcome": finished.outcome.value,
@@ -152,7 +153,7 @@ class Recorder:
             id=ctx.request_id,
             trace_id=ctx.trace_id,
             at=self._offset + start,
-            method=finished.request.method,
+            method=finished.method,
             route=ctx.route.path,
             status=finished.status,
             service=ctx.service,
@@ -160,7 +161,7 @@ class Recorder:
             user=ctx.principal.user,
             tenant=ctx.principal.tenant,
             key=ctx.principal.key,
-            peer=finished.request.peer,
+            peer=finished.peer,
             duration_ms=_ms(finished.ended - start),
             first_byte_ms=None if finished.first is None else _ms(finished.first - start),
             bytes_out=finished.size,

@@ -24,7 +24,6 @@ from moonpool.openai.errors import render_error
 
 _TRACEPARENT = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
-SAMPLED = 1
 _getrandbits = random.SystemRandom().getrandbits
 
 
@@ -72,6 +71,8 @@ class Tracing:
                 ctx.flags.append(Flag.CLIENT_GONE)
             if isinstance(error, MoonpoolError):
                 ctx.decide("tracing", "broken", error.message)
+                if error.__cause__ is not None:
+                    self._log.error("unforeseen error", request_id=ctx.request_id, exc_info=error.__cause__)
             self._finish(ctx, request, status, observed.size, observed.first, outcome)
 
         stream.on_settled(settled)
@@ -91,7 +92,7 @@ class Tracing:
         metrics.finished(ctx.route.path, ctx.release, status, ended - ctx.started)
         for flag in ctx.flags:
             metrics.flagged(flag)
-        self._recorder.add(Finished(ctx, request, status, size, first, ended, outcome))
+        self._recorder.add(Finished(ctx, request.method, request.peer, status, size, first, ended, outcome))
 
 
 class _Observed:

@@ -77,7 +77,8 @@ def add_internal(headers: dict[bytes, bytes], ctx: Context, signer: ContextSigne
     """What a service of ours gets beside the request: on whose behalf, its id, its place in the trace."""
     headers[signed.HEADER] = signer.sign(ctx.principal, service)
     headers[signed.REQUEST_ID] = ctx.request_id.encode()
-    headers[b"traceparent"] = traceparent(ctx)
+    if ctx.trace_id:
+        headers[b"traceparent"] = traceparent(ctx)
     if ctx.trace_state:
         headers[b"tracestate"] = ctx.trace_state.encode("latin-1")
 

@@ -4,6 +4,7 @@ Each keeps its last good state when its source is away, and never stops the proc
 """
 
 import asyncio
+import time
 from pathlib import Path
 
 import msgspec
@@ -22,6 +23,10 @@ POLL = 1.0
 """Seconds between looks at the catalogue."""
 HURRY = 0.05
 """Seconds between looks as long as there is no catalogue at all."""
+
+
+STEADY = 10.0
+"""Seconds after which following counts as having worked: the pause is short again."""
 
 
 class TopologyFollower:
@@ -64,6 +69,7 @@ class Follower:
     async def _run(self) -> None:
         pause = HURRY
         while True:
+            began = time.monotonic()
             try:
                 await self.follow()
             except MoonpoolError as error:
@@ -71,6 +77,8 @@ class Follower:
                 level("cannot follow", source=self._name, reason=error.message)
             except Exception as error:  # noqa: BLE001 - the task's boundary: following must go on
                 self._log.error("cannot follow", source=self._name, exc_info=error)
+            if time.monotonic() - began > STEADY:
+                pause = HURRY
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, 2.0)
 
