@@ -5,6 +5,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -48,9 +49,8 @@ from moonpool.wiring.registry import resolve
 from moonpool.wiring.settings import ModuleSettings
 
 SCHEMAS: Mapping[str, Parse] = {
-    "chat.completions": lambda body: parse(ChatCompletionRequest, body),
-    "completions": lambda body: parse(CompletionRequest, body),
-    "embeddings": lambda body: parse(EmbeddingRequest, body),
+    schema.__name__: partial(parse, schema)
+    for schema in (ChatCompletionRequest, CompletionRequest, EmbeddingRequest)
 }
 """By the name that manifests use for a body's schema."""
 
@@ -63,7 +63,7 @@ async def run_gateway(
     ready: Callable[[], None],
 ) -> None:
     """Serve the gateway on `sockets` until `stop`, then drain. Raises StartupError."""
-    infrastructure = await open_infrastructure(settings)
+    infrastructure = open_infrastructure(settings)
     assembly = _Assembly(settings, infrastructure)
     group = Group([*infrastructure.components, *assembly.components])
     await group.start()

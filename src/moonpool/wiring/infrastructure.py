@@ -7,7 +7,6 @@ from pathlib import Path
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from moonpool.adapters.config.file import FileConfig
 from moonpool.adapters.discovery.file import FileDiscovery
 from moonpool.balancing.api import ApiBalancer
 from moonpool.balancing.pools import Pools
@@ -20,6 +19,7 @@ from moonpool.ports.discovery import Discovery
 from moonpool.ports.events import EventLog
 from moonpool.wiring.adapters import open_events
 from moonpool.wiring.clients import ServiceCaller
+from moonpool.wiring.configuration import load_config
 from moonpool.wiring.following import TopologyFollower
 from moonpool.wiring.settings import ModuleSettings
 
@@ -55,13 +55,10 @@ class ClientComponent:
         await self._client.aclose()
 
 
-async def open_infrastructure(settings: ModuleSettings) -> Infrastructure:
+def open_infrastructure(settings: ModuleSettings) -> Infrastructure:
     """Raises StartupError for a broken configuration."""
     data = Path(settings.data)
-    source = FileConfig(Path(settings.config) if settings.config else None)
-    await source.start()
-    await source.stop()  # a change takes effect at the next start; the config server will push them
-    config = source.current
+    config = load_config(settings.config)
     clock = SYSTEM_CLOCK
     chance = random.Random()  # noqa: S311 - draws endpoints, guards nothing
     events = open_events(config, data)

@@ -50,7 +50,7 @@ async def run_service(
     ready: Callable[[], None],
 ) -> None:
     """Serve one of the nine services until `stop`, then drain. Raises StartupError."""
-    infrastructure = await open_infrastructure(settings)
+    infrastructure = open_infrastructure(settings)
     manifest = cast(Manifest, resolve(f"moonpool.services.{name}.manifest:MANIFEST"))
     parts, components = _parts(manifest, settings, infrastructure)
     group = Group(components)
