@@ -1,0 +1,116 @@
+"""The consumer of usage events.
+
+    log ──poll──► decode ──► one transaction (new ids, rejected events) ──commit──► the log's offset
+
+The offset is committed after the transaction: killed in between, the events come again and their ids
+are there. What cannot be decoded is kept beside and never stops the others. While log or database are
+away the consumer leaves its group and tries again, for ever; nothing is lost, it waits in the log.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from sqlalchemy.exc import IntegrityError
+from structlog.typing import FilteringBoundLogger
+
+from moonpool.asgi.background import Backoff
+from moonpool.contracts.usage import TOPIC, UsageEvent
+from moonpool.core.clock import Clock
+from moonpool.core.errors import MoonpoolError, Unavailable
+from moonpool.ports.database import Database
+from moonpool.ports.events import Consumer, Delivered, EventLog
+from moonpool.services.billing import store
+from moonpool.services.billing.decode import Unreadable, decode
+
+GROUP = "billing"
+BATCH = 500
+LOOK = 5.0
+"""Seconds between looks at the lag."""
+
+
+class Counting:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        events: EventLog,
+        clock: Clock,
+        log: FilteringBoundLogger,
+        metrics: CollectorRegistry,
+    ) -> None:
+        self._database = database
+        self._events = events
+        self._clock = clock
+        self._log = log
+        self._trouble = ""
+        self._counted = Counter(
+            "moonpool_billing_events", "Usage events taken from the log", ["result"], registry=metrics
+        )
+        for result in ("stored", "duplicate", "rejected"):
+            self._counted.labels(result)
+        self._lag = Gauge(
+            "moonpool_billing_lag_events", "Usage events in the log that are not stored", registry=metrics
+        )
+
+    async def check(self) -> None:
+        """A readiness check: raises Unavailable while events wait in the log."""
+        if self._trouble:
+            raise Unavailable(f"usage waits in the log: {self._trouble}")
+
+    async def run(self) -> None:
+        """Consume for ever."""
+        backoff = Backoff()
+        while True:
+            try:
+                async with self._events.consumer(TOPIC, GROUP) as consumer:
+                    while True:
+                        await self._step(consumer)
+                        self._trouble = ""
+                        backoff.reset()
+            except (MoonpoolError, IntegrityError) as error:
+                # IntegrityError: another consumer stored the same event at this moment (store.py).
+                self._trouble = error.message if isinstance(error, MoonpoolError) else "a race; trying again"
+                self._log.warning("usage is not being stored", reason=self._trouble)
+                await asyncio.sleep(backoff.next())
+
+    async def watch_lag(self) -> None:
+        """Keep the lag's gauge current, for ever."""
+        while True:
+            try:
+                self._lag.set(await self._events.lag(TOPIC, GROUP))
+            except Unavailable:
+                self._log.debug("the lag is not known while the log is away")
+            await asyncio.sleep(LOOK)
+
+    async def _step(self, consumer: Consumer) -> None:
+        delivered = await consumer.poll(limit=BATCH)
+        if delivered:
+            await self.store(delivered)
+            await consumer.commit()
+
+    async def store(self, delivered: Sequence[Delivered]) -> None:
+        """Store a batch, all of it or nothing."""
+        events: list[UsageEvent] = []
+        rejected: list[store.Rejected] = []
+        for each in delivered:
+            try:
+                events.append(decode(each.event.value))
+            except Unreadable as error:
+                rejected.append(store.Rejected(each, str(error)))
+        now = self._clock.time()
+        async with self._database.transaction() as connection:
+            stored = await store.add_events(connection, events, now)
+            refused = await store.add_rejected(connection, rejected, now)
+        self._counted.labels("stored").inc(stored)
+        self._counted.labels("duplicate").inc(len(events) - stored)
+        self._counted.labels("rejected").inc(refused)
+        for each_rejected in rejected:
+            place = each_rejected.delivered
+            self._log.error(
+                "usage event rejected",
+                reason=each_rejected.reason,
+                id=place.event.id,
+                partition=place.partition,
+                offset=place.offset,
+            )

@@ -1,0 +1,30 @@
+"""What billing offers and how it is to be called."""
+
+from moonpool.contracts.manifest import Access, BodyKind, Manifest, Route, Timeouts
+
+_TIMEOUTS = Timeouts(total=20.0, connect=2.0, first_byte=15.0, between_bytes=5.0)
+
+MANIFEST = Manifest(
+    service="billing",
+    summary="Usage, counted exactly once.",
+    routes=(
+        Route(
+            method="GET",
+            path="/api/billing/usage",
+            access=Access.KEY,
+            scope="usage",
+            body=BodyKind.NONE,
+            timeouts=_TIMEOUTS,
+            summary="Totals and recent events: one's own, or the organisation's for admins.",
+        ),
+        Route(
+            method="GET",
+            path="/api/billing/usage/{request_id}",
+            access=Access.KEY,
+            scope="usage",
+            body=BodyKind.NONE,
+            timeouts=_TIMEOUTS,
+            summary="What one request consumed.",
+        ),
+    ),
+)
