@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from moonpool.wiring.layout import Layout
 
 LOOK_EVERY = 0.05
+NAMED_WITHIN = 5.0
+"""Seconds in which whoever takes the lock has long written its pid."""
 
 
 def down(
@@ -68,10 +70,13 @@ def _signal_holder(layout: "Layout", now: bool) -> "Target | None":
     """Tell the lock's holder to end; None when nobody holds the lock."""
     from moonpool.wiring.lock import holder
 
+    deadline = time.monotonic() + NAMED_WITHIN
     while True:
         pid = holder(layout)
         if pid is None:
             return None
+        if time.monotonic() > deadline:
+            fail(f"{layout.lock} does not tell who holds it\n  → Find it: `lsof {layout.lock}`.")
         if pid == 0:  # it has just taken the lock and writes its pid, or is about to end
             time.sleep(LOOK_EVERY)
             continue

@@ -58,7 +58,7 @@ def last_words(path: Path, since: int) -> str:
     try:
         with path.open("rb") as file:
             end = file.seek(0, os.SEEK_END)
-            file.seek(max(end - TAIL_BYTES, min(since, end)))
+            file.seek(max(end - TAIL_BYTES, since if since <= end else 0))  # rotated: all of it is new
             lines = file.read().splitlines()
     except OSError:
         return ""

@@ -1,7 +1,6 @@
 """From the configuration document to what the supervisor runs."""
 
-from moonpool.contracts.config import SERVICES, PlatformConfig
-from moonpool.core.errors import StartupError
+from moonpool.contracts.config import PlatformConfig
 from moonpool.wiring.registry import GATEWAY, REGISTRY
 from moonpool.wiring.supervisor import Plan
 
@@ -9,14 +8,7 @@ from moonpool.wiring.supervisor import Plan
 def make_plan(
     config: PlatformConfig, *, path: str = "", host: str | None = None, port: int | None = None
 ) -> Plan:
-    """`host` and `port` overrule the document's. Raises StartupError when it names unknown services."""
-    for name in config.services:
-        if name not in SERVICES:
-            raise StartupError(
-                f"there is no service {name!r}",
-                where=f"{path or 'configuration'}, services",
-                hint=f"Known are {', '.join(SERVICES)}.",
-            )
+    """`host` and `port` overrule the document's."""
     gateway = config.gateway
     replicas = {name: service.instances for name, service in config.services.items()}
     return Plan(

@@ -10,7 +10,7 @@ import contextlib
 import hmac
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -37,12 +37,16 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
         return f"Secrets(calls={sorted(self.calls)}, own={sorted(self.own)})"
 
 
-def load_root(path: Path, environment: Mapping[str, str] = os.environ) -> bytes:
-    """`$MOONPOOL_SECRET` (at least 32 characters), else the file's 32 bytes, made at the first call.
+def take_given(environment: MutableMapping[str, str] = os.environ) -> str:
+    """`$MOONPOOL_SECRET`, which is taken away so that no child inherits it; "" when there is none."""
+    return environment.pop(SECRET_ENV, "")
+
+
+def load_root(path: Path, given: str) -> bytes:
+    """`given` (at least 32 characters), else the file's 32 bytes, made at the first call.
 
     Raises StartupError when the secret is too short, or the file is damaged or cannot be made.
     """
-    given = environment.get(SECRET_ENV, "")
     if given:
         if len(given) < ROOT_BYTES:
             raise StartupError(

@@ -22,7 +22,7 @@ from moonpool.wiring.layout import Layout
 from moonpool.wiring.listening import bind_tcp, bind_unix, in_use, socket_folder
 from moonpool.wiring.registry import REGISTRY, Module, find, secrets_of
 from moonpool.wiring.runner import run_module
-from moonpool.wiring.secrets import load_root
+from moonpool.wiring.secrets import load_root, take_given
 from moonpool.wiring.settings import ModuleSettings
 from moonpool.wiring.supervisor import RELEASE, socket_name
 from moonpool.wiring.topology import TopologyFile
@@ -65,7 +65,7 @@ class _Serving:
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
-        root = load_root(self._layout.root_key)
+        root = load_root(self._layout.root_key, take_given())
         listening = self._listen()
         self._hear_signals()
         self._introduce({name: endpoint for name, (endpoint, _) in listening.items()})

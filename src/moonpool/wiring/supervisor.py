@@ -31,7 +31,7 @@ from moonpool.wiring.listening import bind_tcp, bind_unix, remove_sockets, socke
 from moonpool.wiring.lock import InstancesLock, PlatformLock
 from moonpool.wiring.registry import Module, secrets_of, start_order, stop_waves
 from moonpool.wiring.runner import GRACE, ChildMain
-from moonpool.wiring.secrets import load_root
+from moonpool.wiring.secrets import Secrets, load_root, take_given
 from moonpool.wiring.settings import ModuleSettings
 from moonpool.wiring.topology import TopologyFile
 
@@ -71,7 +71,8 @@ class Supervisor:
         self._folder: Path | None = None
         self._public: list[socket.socket] = []
         self._slots: list[Slot] = []
-        self._root = b""
+        self._secrets: dict[str, Secrets] = {}
+        self._waves: list[tuple[Module, ...]] = []
         self._modules = {module.name: module for module in plan.modules}
         self._topology: TopologyFile | None = None
         self._spawner = LocalSpawner(self._main_for, preload=plan.preload)
@@ -86,6 +87,7 @@ class Supervisor:
     async def prepare(self) -> None:
         """Take everything that can be refused. Raises StartupError, and then holds nothing."""
         os.umask(0o077)
+        given = take_given()
         self.layout.create()
         self._lock.acquire()
         try:
@@ -93,7 +95,9 @@ class Supervisor:
             self._instances = InstancesLock(self.layout)
             await self._outlive_predecessor()
             self._public = await self._bind_public()
-            self._root = load_root(self.layout.root_key)
+            root = load_root(self.layout.root_key, given)
+            self._secrets = {module.name: secrets_of(module, root) for module in self.plan.modules}
+            self._waves = stop_waves(self.plan.modules)
             self._slots = self._make_slots()
         except BaseException:
             await self._let_go()
@@ -185,7 +189,7 @@ class Supervisor:
     async def stop(self) -> None:
         """Drain: callers first, then those they call. Ends with nothing left running or held."""
         try:
-            for wave in stop_waves(self.plan.modules):
+            for wave in self._waves:
                 names = {module.name for module in wave}
                 going = [keeper for keeper in self._keepers if keeper.slot.name in names]
                 await asyncio.gather(*(keeper.stop() for keeper in going))
@@ -248,7 +252,7 @@ class Supervisor:
             data=str(self.layout.root),
             config=self.plan.config,
             topology=str(self.layout.topology),
-            secrets=secrets_of(module, self._root),
+            secrets=self._secrets[spec.name],
             drain_timeout=spec.drain_timeout,
             log_level=self.plan.log_level,
         )

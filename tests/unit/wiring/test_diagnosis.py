@@ -1,0 +1,103 @@
+import socket
+
+import pytest
+
+from moonpool.contracts.config import ModelConfig, PlatformConfig, TargetConfig
+from moonpool.ports.discovery import Instance
+from moonpool.wiring import diagnosis
+from moonpool.wiring.diagnosis import Verdict, diagnose
+from moonpool.wiring.layout import Layout
+from moonpool.wiring.topology import TopologyFile
+
+
+@pytest.fixture
+def layout(tmp_path):
+    return Layout(tmp_path / "data")
+
+
+def test_a_diagnosis_changes_nothing(layout):
+    checks = list(diagnose(layout, PlatformConfig(), port=0))
+    assert [check.name for check in checks] == [
+        *(
+            "python",
+            "packages",
+            "weights",
+            "folder",
+            "disk",
+            "memory",
+            "open files",
+            "clock",
+            "port",
+            "platform",
+        )
+    ]
+    assert not layout.root.exists()
+
+
+def test_every_ill_finding_has_a_way_out(layout, tmp_path, monkeypatch):
+    monkeypatch.setattr(diagnosis, "ENGINE", "no_such_engine")
+    monkeypatch.setattr(diagnosis, "LITTLE_DISK", 10**18)
+    (tmp_path / "file").write_text("")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ill = [
+            diagnosis.check_python((3, 10)),
+            diagnosis.check_packages(("msgspec", "no_such_package", "no.such.part")),
+            diagnosis.check_engine(PlatformConfig()),
+            diagnosis.check_folder(Layout(tmp_path / "file" / "data")),
+            diagnosis.check_disk(layout),
+            diagnosis.check_clock(layout, now=1000.0),
+            diagnosis.check_port("127.0.0.1", taken.getsockname()[1], None),
+        ]
+    assert [check.verdict for check in ill] == [Verdict.FAIL] * len(ill)
+    assert all(check.hint for check in ill)
+    assert ill[1].detail == "missing: no_such_package, no.such.part"
+
+
+def models(**target):
+    return PlatformConfig(models={"m": ModelConfig(targets=(TargetConfig(**target),))})
+
+
+def test_remote_models_need_no_weights(monkeypatch):
+    monkeypatch.setattr(diagnosis, "ENGINE", "no_such_engine")
+    assert diagnosis.check_engine(models(url="http://127.0.0.1:1/v1")).verdict is Verdict.OK
+
+
+def test_a_local_file_must_be_there(monkeypatch, tmp_path):
+    monkeypatch.setattr(diagnosis, "ENGINE", "msgspec")
+    assert diagnosis.check_engine(models(local=str(tmp_path / "m.gguf"))).verdict is Verdict.FAIL
+    (tmp_path / "m.gguf").write_text("")
+    assert diagnosis.check_engine(models(local=str(tmp_path / "m.gguf"))).verdict is Verdict.OK
+
+
+def test_missing_weights_are_told(monkeypatch):
+    monkeypatch.setattr(diagnosis, "ENGINE", "msgspec")
+    monkeypatch.setattr(diagnosis, "WEIGHTS", "no_such_weights")
+    assert "weights are missing" in diagnosis.check_engine(PlatformConfig()).detail
+
+
+def test_a_folder_open_to_others_is_a_warning(layout):
+    layout.create()
+    assert diagnosis.check_folder(layout).verdict is Verdict.OK
+    layout.root.chmod(0o755)
+    assert diagnosis.check_folder(layout).verdict is Verdict.WARN
+
+
+def test_a_clock_that_went_back(layout):
+    layout.create()
+    TopologyFile(layout.topology).publish(())
+    written = layout.topology.stat().st_mtime
+    assert diagnosis.check_clock(layout, now=written + 5).verdict is Verdict.OK
+    assert diagnosis.check_clock(layout, now=written - 3600).verdict is Verdict.WARN
+
+
+@pytest.mark.parametrize(
+    ("state", "verdict"), [("ready", Verdict.OK), ("degraded", Verdict.WARN), ("crashed", Verdict.FAIL)]
+)
+def test_the_running_platform(layout, state, verdict):
+    layout.create()
+    one = Instance(
+        name="chat", release="v1", instance="c", pid=1, state=state, endpoint="unix:x", reason="why"
+    )
+    TopologyFile(layout.topology).publish((one,))
+    assert diagnosis.check_platform(layout, 7).verdict is verdict
+    assert diagnosis.check_platform(layout, None).detail == "not running"

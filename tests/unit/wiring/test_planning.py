@@ -1,0 +1,21 @@
+from moonpool.contracts.config import GatewayConfig, PlatformConfig, ServiceConfig
+from moonpool.wiring.planning import make_plan
+from moonpool.wiring.registry import REGISTRY
+
+
+def test_the_defaults():
+    plan = make_plan(PlatformConfig())
+    assert (plan.modules, plan.host, plan.port, plan.config) == (REGISTRY, "127.0.0.1", 8080, "")
+
+
+def test_the_document_and_what_overrules_it():
+    config = PlatformConfig(
+        gateway=GatewayConfig(host="0.0.0.0", port=9000, workers=2, drain_seconds=5.0, tls_certificate="c"),
+        services={"chat": ServiceConfig(instances=3)},
+    )
+    plan = make_plan(config, path="/etc/m.yaml")
+    assert (plan.host, plan.port, plan.drain_timeout, plan.tls) == ("0.0.0.0", 9000, 5.0, True)
+    assert plan.replicas == {"chat": 3, "gateway": 2}
+    assert plan.config == "/etc/m.yaml"
+    overruled = make_plan(config, host="::1", port=0)
+    assert (overruled.host, overruled.port) == ("::1", 0)
