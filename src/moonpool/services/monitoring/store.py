@@ -81,7 +81,7 @@ class Store:
             raise NotFound(
                 f"No record of request '{id[:80]}'.",
                 code="request_not_found",
-                hint="Records arrive within a second; of a busy gateway's ordinary requests only a share is kept.",
+                hint="Records arrive within a second; busy gateways keep only a share of the ordinary ones.",
             )
         return _record.decode(record)
 

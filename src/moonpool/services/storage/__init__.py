@@ -1,0 +1,1 @@
+"""Files of tenants, and the web pages."""
