@@ -30,12 +30,14 @@ class Match(NamedTuple):
 
 _NO_PARAMETERS: dict[str, str] = {}
 _ENCODED = ("%2f", "%5c", "%00")
+_DOTS = frozenset({".", ".."})
 
 
 class _Template:
     """A path with parameters, by segments. `rest` names a last parameter that takes all that follows."""
 
     def __init__(self, path: str) -> None:
+        self.path = path
         segments = path.split("/")
         self.rest = ""
         last = segments[-1]
@@ -52,13 +54,17 @@ class _Template:
         parameters: dict[str, str] = {}
         for pattern, part in zip(self.segments, parts, strict=False):
             if pattern.startswith("{"):
-                if not part or any(code in part.lower() for code in _ENCODED):
+                value = unquote(part)
+                if not part or value in _DOTS or any(code in part.lower() for code in _ENCODED):
                     return None
-                parameters[pattern[1:-1]] = unquote(part)
+                parameters[pattern[1:-1]] = value
             elif pattern != part:
                 return None
         if self.rest:
-            parameters[self.rest] = unquote("/".join(parts[count:]))
+            value = unquote("/".join(parts[count:]))
+            if not value or "\0" in value or not _DOTS.isdisjoint(value.split("/")):
+                return None
+            parameters[self.rest] = value
         return parameters
 
 
@@ -71,32 +77,46 @@ class RouteTable:
         for entry in entries:
             path, method = entry.route.path, entry.route.method
             if "{" in path:
-                methods = templates.setdefault(path, _Template(path)).methods
+                template = templates.setdefault(_shape(path), _Template(path))
+                if template.path != path:
+                    raise ValueError(f"{path} and {template.path} are one path with two names")
+                methods = template.methods
             else:
                 methods = self._literal.setdefault(path, {})
             if method in methods:
-                other = methods[method].service or "the gateway"
-                raise ValueError(f"{method} {path} is declared by {other} and by {entry.service}")
+                other, this = (e.service or "the gateway" for e in (methods[method], entry))
+                raise ValueError(f"{method} {path} is declared by {other} and by {this}")
             methods[method] = entry
         self._templates = list(templates.values())
 
     def match(self, method: str, path: str) -> Match:
         methods = self._literal.get(path)
         if methods is not None:
-            return _choose(methods, method, _NO_PARAMETERS)
+            entry = _choose(methods, method)
+            if entry is not None:
+                return Match(entry, _NO_PARAMETERS)
+        known = set(methods or ())
         parts = path.split("/")
         for template in self._templates:
             parameters = template.match(parts)
             if parameters is not None:
-                return _choose(template.methods, method, parameters)
-        return Match(None, _NO_PARAMETERS)
+                entry = _choose(template.methods, method)
+                if entry is not None:
+                    return Match(entry, parameters)
+                known.update(template.methods)
+        if "GET" in known:
+            known.add("HEAD")
+        return Match(None, _NO_PARAMETERS, tuple(sorted(known)))
 
 
-def _choose(methods: dict[str, Entry], method: str, parameters: dict[str, str]) -> Match:
+def _choose(methods: dict[str, Entry], method: str) -> Entry | None:
     entry = methods.get(method)
-    if entry is None and method == "HEAD":
-        entry = methods.get("GET")
-    if entry is not None:
-        return Match(entry, parameters)
-    allowed = tuple(sorted(methods)) + (("HEAD",) if "GET" in methods else ())
-    return Match(None, parameters, allowed)
+    return methods.get("GET") if entry is None and method == "HEAD" else entry
+
+
+def _shape(path: str) -> str:
+    """`path` without its parameters' names."""
+    return "/".join(
+        part if not part.startswith("{") else "{:path}" if part.endswith(":path}") else "{}"
+        for part in path.split("/")
+    )
