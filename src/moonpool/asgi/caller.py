@@ -14,6 +14,8 @@ from moonpool.openai.errors import render_error
 
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 """Answered to whoever reaches the socket: they tell no user's data."""
+_UNSIGNED = OPEN_PATHS | {None}
+"""The lifespan has no path."""
 SCOPE_KEY = "moonpool.caller"
 
 
@@ -39,7 +41,7 @@ class CallerMiddleware:
         if scope["type"] == ScopeType.WEBSOCKET:
             await send({"type": "websocket.close", "code": 1008, "reason": "no service takes websockets"})
             return
-        if "path" not in scope or scope["path"] in OPEN_PATHS:  # the lifespan has none
+        if scope.get("path") in _UNSIGNED:
             await self._app(scope, receive, send)
             return
         try:
