@@ -5,6 +5,7 @@
 
 Writers of one process queue in order of arrival, so they never meet SQLite's lock; those of several
 processes (two releases side by side) wait on it for BUSY_TIMEOUT. Readers never wait for a writer.
+A cancelled caller is cancelled between statements (see patient_connection.py).
 """
 
 import asyncio
@@ -12,16 +13,17 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import sqlalchemy.exc
 import structlog
-from sqlalchemy import URL, Connection, ExceptionContext, event
+from sqlalchemy import URL, AdaptedConnection, Connection, ExceptionContext, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from moonpool.adapters.database.migrate import ensure_schema
+from moonpool.adapters.database.patient_connection import open_patiently
 from moonpool.adapters.database.sqlite_errors import translate
 from moonpool.core.errors import StartupError, Unavailable
 
@@ -113,7 +115,11 @@ class SqliteDatabase:
             pool_size=size,
             max_overflow=0,
             pool_timeout=self._busy_timeout,
-            connect_args={"isolation_level": None, "timeout": self._busy_timeout},
+            connect_args={
+                "async_creator_fn": lambda *_, **__: open_patiently(
+                    str(self._path), timeout=self._busy_timeout
+                )
+            },
         )
 
         @event.listens_for(engine.sync_engine, "connect")
@@ -125,7 +131,7 @@ class SqliteDatabase:
 
         @event.listens_for(engine.sync_engine, "begin")
         def _(connection: Connection) -> None:
-            connection.exec_driver_sql(begin)
+            self._execute_begin(connection, begin)
 
         # At the source rather than around the block: a store sees only errors of the port, also inside.
         @event.listens_for(engine.sync_engine, "handle_error")
@@ -133,6 +139,15 @@ class SqliteDatabase:
             self._raise(context, writable=engine is not self._reader)
 
         return engine
+
+    def _execute_begin(self, connection: Connection, statement: str) -> None:
+        """With one call to the driver's thread, where SQLAlchemy's cursor would need three."""
+        driver = cast(AdaptedConnection, connection.connection.dbapi_connection)
+        try:
+            driver.run_async(lambda opened: opened.execute(statement))
+        except sqlite3.Error as error:
+            _log.error("database error", database=str(self._path), error=str(error), statement=statement)
+            raise translate(error, self._subject) from error
 
     def _raise(self, context: ExceptionContext, *, writable: bool) -> None:
         error = context.original_exception
