@@ -8,8 +8,6 @@ Times are judged in `sweep`, which the server calls about once a second: no time
 
 import asyncio
 import logging
-import socket
-import struct
 from collections import deque
 from typing import cast
 
@@ -21,10 +19,10 @@ from moonpool.http.host import Host
 from moonpool.http.limits import Limits
 from moonpool.http.parsing import RequestParser, Turn
 from moonpool.http.patience import BodyRate, ReaderRate
+from moonpool.http.reset import reset
 from moonpool.http.writing import CONTINUE, Relay, declared_length, render_head, render_whole
 
 _log = logging.getLogger("moonpool.http")
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Connection(asyncio.Protocol):
@@ -130,6 +128,8 @@ class Connection(asyncio.Protocol):
         self._write_paused = False
         if self._relay is not None:
             self._relay.stream.resume()
+        elif self._active is None and self._queue:
+            self._begin_next()
 
     # ── parser's owner, and producer of a streamed request body ────────────────────────────────────
 
@@ -138,7 +138,7 @@ class Connection(asyncio.Protocol):
             raise ClientGone("the connection is closed after the answer before")
         if not turn.receiving:
             self._continue_due = False  # the body came without being asked for
-        if self._active is None:
+        if self._active is None and not self._write_paused:
             self._begin(turn)
             return
         self._queue.append(turn)
@@ -190,6 +190,13 @@ class Connection(asyncio.Protocol):
         self._host.active += 1
         self._task = self._loop.create_task(self._answer(turn))
 
+    def _begin_next(self) -> None:
+        turn = self._queue.popleft()
+        self._begin(turn)
+        self._set_reading()
+        if turn.receiving:
+            self._continue_if_due()
+
     async def _answer(self, turn: Turn) -> None:
         host = self._host
         try:
@@ -216,6 +223,11 @@ class Connection(asyncio.Protocol):
                 response.body.cancel()
             _log.error("an answer could not be written: %s", error.message)
             self._respond(turn, host.render_error(error))
+        except Exception:  # noqa: BLE001 - the task's boundary: a client must not wait for a dead task
+            _log.exception("an answer could not be written")
+            if isinstance(response.body, Stream):
+                response.body.cancel()
+            self.cut()
 
     def _respond(self, turn: Turn, response: Response) -> None:
         if turn.receiving or self._host.draining or (self._deaf and self._refusal is None):
@@ -276,11 +288,8 @@ class Connection(asyncio.Protocol):
         if not turn.keep_alive or self._host.draining:
             self._leave(linger=receiving or self._deaf)
         elif self._queue:
-            following = self._queue.popleft()
-            self._begin(following)
-            self._set_reading()
-            if following.receiving:
-                self._continue_if_due()
+            if not self._write_paused:  # answers that nobody takes must not pile up: see resume_writing
+                self._begin_next()
         elif self._refusal is not None:
             self._answer_refusal()
         else:
@@ -292,11 +301,7 @@ class Connection(asyncio.Protocol):
         self._end_turn()
         self._deaf = True
         if turn is not None and turn.http10:
-            # Close-delimited: an orderly close would pass for the end of the body.
-            sock = self._transport.get_extra_info("socket")
-            if sock is not None:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            self._transport.abort()
+            reset(self._transport)  # its body may end with the connection
         else:
             self._transport.close()
 
@@ -319,7 +324,8 @@ class Connection(asyncio.Protocol):
         self._parser.fail(error if isinstance(error, RequestError) else ClientGone("unreadable"))
         active = self._active
         if active is None:
-            self._answer_refusal()
+            if not self._queue:
+                self._answer_refusal()
         elif active.receiving:
             active.keep_alive = False  # the application sees its body fail and answers that
 
@@ -361,7 +367,6 @@ class Connection(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """Judge the times."""
-        limits = self._host.limits
         watched = self._write_paused or self._linger_until or self._transport.is_closing()
         if watched and self._reader_rate.too_slow(now, self._transport.get_write_buffer_size()):
             self.abort()
@@ -375,8 +380,8 @@ class Connection(asyncio.Protocol):
                 self._body_rate.restart()
             elif self._body_rate.too_slow(now, self._parser.body_bytes):
                 self._refuse(RequestTimeout("the request body arrives too slowly"))
-        elif self._active is None:
-            self._judge_silence(now, limits)
+        elif self._active is None and not self._write_paused:
+            self._judge_silence(now, self._host.limits)
 
     def _judge_silence(self, now: float, limits: Limits) -> None:
         if self._parser.clean:

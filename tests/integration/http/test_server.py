@@ -1,6 +1,7 @@
 """The edge over real sockets: turns, streams, back-pressure, times, and its end."""
 
 import asyncio
+import contextlib
 import re
 import socket
 import ssl
@@ -145,6 +146,32 @@ async def test_a_full_pipeline_is_read_no_further(serve: Any) -> None:
     release.set()
     for _ in range(sent):
         await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    writer.close()
+
+
+async def test_answers_nobody_takes_do_not_pile_up(serve: Any) -> None:
+    asked = 0
+
+    async def app(request: Request) -> Response:
+        nonlocal asked
+        asked += 1
+        return Response(200, [], b"x" * (1 << 20))
+
+    edge = await serve(app)
+    reader, writer = await edge.open()
+    writer.transport.pause_reading()
+    writer.write(GET * 200 + LAST)
+    before = -1
+    while asked != before:
+        before = asked
+        await asyncio.sleep(0.1)
+    assert asked < 30  # what the kernel's buffers take, and one more
+    writer.transport.resume_reading()
+    total = 0
+    while chunk := await asyncio.wait_for(reader.read(1 << 20), 5):
+        total += len(chunk)
+    assert asked == 201
+    assert total > 201 << 20
     writer.close()
 
 
@@ -344,6 +371,44 @@ async def test_application_failure_and_header_injection_are_500(serve: Any) -> N
     data = await edge.talk(GET + LAST)
     assert data.count(b"HTTP/1.1 500 ") == 2
     assert b"x-c" not in data
+
+
+async def test_an_unwritable_answer_closes_the_connection(serve: Any) -> None:
+    async def app(request: Request) -> Response:
+        return Response(200, [("text", "not bytes")], b"")  # type: ignore[list-item]
+
+    edge = await serve(app)
+    assert await edge.talk(GET) == b""
+    assert edge.server.active == 0
+
+
+async def test_an_application_that_cancels_itself_closes_the_connection(serve: Any) -> None:
+    async def app(request: Request) -> Response:
+        raise asyncio.CancelledError
+
+    edge = await serve(app)
+    with contextlib.suppress(ConnectionResetError):
+        assert await edge.talk(GET) == b""
+    assert edge.server.active == 0
+
+
+async def test_refusing_an_upload_half_way(serve: Any) -> None:
+    async def app(request: Request) -> Response:
+        assert isinstance(request.body, Stream)
+        request.body.cancel()
+        await asyncio.sleep(0.05)
+        return Response(403)
+
+    edge = await serve(app, body_policy=lambda _: BodyPolicy(1 << 30, True))
+    reader, writer = await edge.open()
+    writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n")
+    for _ in range(20):
+        writer.write(b"x" * 100_000)
+        await writer.drain()
+    data = await asyncio.wait_for(reader.read(), 5)
+    assert data.startswith(b"HTTP/1.1 403 ")
+    assert b"connection: close\r\n" in data
+    writer.close()
 
 
 # ── back-pressure and clients that leave ───────────────────────────────────────────────────────────
