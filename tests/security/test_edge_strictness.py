@@ -183,3 +183,8 @@ async def test_accepted(name: str) -> None:
 async def test_a_refusal_waits_for_the_answers_before_it() -> None:
     data = await exchange(get(b"") + get(b"") + b"\0")
     assert statuses(data) == [200, 200, 400]
+
+
+async def test_an_offer_behind_another_request_runs_that_one_once() -> None:
+    data = await exchange(get(b"Upgrade: x\r\n") + get(b"Connection: upgrade\r\nUpgrade: x\r\n"))
+    assert statuses(data) == [200, 400]
