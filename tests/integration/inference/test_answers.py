@@ -82,13 +82,11 @@ async def test_a_list_of_prompts_is_all_counted(platform) -> None:
 
 
 async def test_the_prompt_cache_is_reported(platform) -> None:
-    messages = [
-        {"role": "user", "content": "Count the wheels of seven tricycles and three bicycles, please."}
-    ]
+    messages = [{"role": "user", "content": "Count the wheels of seven tricycles and three bicycles."}]
     body = {**PARIS, "messages": messages, "max_tokens": 1}
     await platform.post(CHAT, body)
     usage = (await platform.post(CHAT, body)).json()["usage"]
-    assert usage["prompt_cache_hit_tokens"] > 20
+    assert usage["prompt_cache_hit_tokens"] > 15
     assert usage["prompt_tokens_details"]["cached_tokens"] == usage["prompt_cache_hit_tokens"]
 
 

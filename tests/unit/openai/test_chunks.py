@@ -41,7 +41,9 @@ def test_hit_and_miss_make_the_prompt() -> None:
 
 def test_a_chunk_is_one_event_with_nulls_where_clients_look() -> None:
     data = event(chunk())
-    assert data.startswith(b"data: {") and data.endswith(b"}\n\n") and data.count(b"\n") == 2
+    assert data.startswith(b"data: {")
+    assert data.endswith(b"}\n\n")
+    assert data.count(b"\n") == 2
     decoded = msgspec.json.decode(data[6:])
     assert decoded["choices"][0] == {
         "index": 0,

@@ -146,7 +146,8 @@ def test_a_tool_answer_must_follow_its_call() -> None:
 def test_a_missing_field_is_named_with_a_hint() -> None:
     error = refused(body=b'{"messages":[{"role":"user","content":"x"}]}')
     assert (error.param, error.code) == ("model", "missing_required_parameter")
-    assert error.hint is not None and "/v1/models" in error.hint
+    assert error.hint is not None
+    assert "/v1/models" in error.hint
 
 
 def test_kinds_of_faults_are_told_apart() -> None:
