@@ -1,6 +1,6 @@
 // A model's text as nodes: fenced code, inline code and bold; all else as it is. Never through innerHTML.
 
-const FENCE = /```([^\n`]*)\n([\s\S]*?)(?:```|$)/g;
+const FENCE = /\n*```([^\n`]*)\n([\s\S]*?)(?:```\n*|$)/g; // with the blank lines around it
 const INLINE = /`([^`\n]+)`|\*\*([^*\n]+)\*\*/g;
 
 /** A DocumentFragment; an open fence at the end of a growing answer is code already. */
