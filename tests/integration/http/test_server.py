@@ -142,7 +142,8 @@ async def test_a_full_pipeline_is_read_no_further(serve: Any) -> None:
 
     edge = await serve(app, limits=Limits(pipelined=4))
     reader, writer = await edge.open()
-    sent = await push(writer, GET * 1000) // len(GET)
+    large = GET[:-2] + b"A: " + b"a" * 8000 + b"\r\n\r\n"
+    sent = await push(writer, large * 10) // len(large)
     release.set()
     for _ in range(sent):
         await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
