@@ -47,10 +47,10 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         return not self.user and not self.service
 
     def may(self, scope: str) -> bool:
-        """Whether the scopes allow `scope`; admins' and owners' unscoped keys allow everything."""
-        if self.scopes:
-            return scope in self.scopes
-        return scope != "admin" or RANK[self.role] >= RANK[Role.ADMIN]
+        """Whether the scopes allow `scope`, where no scopes allow everything; "admin" takes the role too."""
+        if scope == "admin" and RANK[self.role] < RANK[Role.ADMIN]:
+            return False
+        return not self.scopes or scope in self.scopes
 
 
 ANONYMOUS = Principal()
