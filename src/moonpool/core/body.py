@@ -193,9 +193,12 @@ class Stream:
             except Exception as error:  # noqa: BLE001 - see _as_ours
                 self._break(_as_ours(error))
                 return
-            if self.outcome is not None:
+            if self._over():  # a transform may have made the consumer cancel
                 return
         sink.write(data)
+
+    def _over(self) -> bool:
+        return self.outcome is not None
 
     def _end(self) -> None:
         assert self._sink is not None

@@ -24,7 +24,10 @@ from moonpool.services.billing import store
 from moonpool.services.billing.decode import Unreadable, decode
 
 GROUP = "billing"
-BATCH = 500
+BATCH = 8
+"""The log's events taken at once; each may carry hundreds of usage events."""
+SLICE = 500
+"""Usage events a statement: databases bound the parameters of one."""
 LOOK = 5.0
 """Seconds between looks at the lag."""
 
@@ -94,13 +97,16 @@ class Counting:
         events: list[UsageEvent] = []
         rejected: list[store.Rejected] = []
         for each in delivered:
-            try:
-                events.append(decode(each.event.value))
-            except Unreadable as error:
-                rejected.append(store.Rejected(each, str(error)))
+            for number, line in enumerate(each.event.value.split(b"\n")):
+                try:
+                    events.append(decode(line))
+                except Unreadable as error:
+                    rejected.append(store.Rejected(each, number, line, str(error)))
         now = self._clock.time()
+        stored = 0
         async with self._database.transaction() as connection:
-            stored = await store.add_events(connection, events, now)
+            for first in range(0, len(events), SLICE):
+                stored += await store.add_events(connection, events[first : first + SLICE], now)
             refused = await store.add_rejected(connection, rejected, now)
         self._counted.labels("stored").inc(stored)
         self._counted.labels("duplicate").inc(len(events) - stored)
@@ -113,4 +119,5 @@ class Counting:
                 id=place.event.id,
                 partition=place.partition,
                 offset=place.offset,
+                line=each_rejected.line,
             )

@@ -29,7 +29,11 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rejected(msgspec.Struct, frozen=True):
+    """One line of a log's event that is no usage event."""
+
     delivered: Delivered
+    line: int
+    value: bytes
     reason: str
 
 
@@ -61,6 +65,7 @@ async def add_rejected(connection: AsyncConnection, rejected: Sequence[Rejected]
             table.topic == delivered.topic,
             table.partition == delivered.partition,
             table.offset == delivered.offset,
+            table.line == each.line,
         )
         if (await connection.execute(select(table.offset).where(place))).one_or_none() is not None:
             continue
@@ -68,9 +73,10 @@ async def add_rejected(connection: AsyncConnection, rejected: Sequence[Rejected]
             "topic": delivered.topic,
             "partition": delivered.partition,
             "offset": delivered.offset,
+            "line": each.line,
             "event_id": _printable(event.id),
             "key": _printable(event.key),
-            "value": event.value[:_KEPT_BYTES],
+            "value": each.value[:_KEPT_BYTES],
             "reason": _printable(each.reason),
             "rejected_at": now,
         }

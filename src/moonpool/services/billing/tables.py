@@ -49,10 +49,12 @@ rejected_events = Table(
     Column("topic", String(200), primary_key=True),
     Column("partition", Integer, primary_key=True, autoincrement=False),
     Column("offset", BigInteger, primary_key=True, autoincrement=False),
+    Column("line", Integer, primary_key=True, autoincrement=False),
     Column("event_id", Text, nullable=False),
     Column("key", Text, nullable=False),
     Column("value", LargeBinary, nullable=False),
     Column("reason", Text, nullable=False),
     Column("rejected_at", Double, nullable=False),
 )
-"""What could not be read as a usage event, as it came: for a person to look at."""
+"""What could not be read as a usage event, as it came: for a person to look at. `line` counts from 0
+within the log's event."""

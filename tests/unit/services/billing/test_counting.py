@@ -202,3 +202,16 @@ async def _troubled(counting: Counting) -> bool:
 
 async def _well(counting: Counting) -> bool:
     return not await _troubled(counting)
+
+
+async def test_one_event_of_the_log_carries_many_and_a_bad_line_stops_no_other(parts, counting) -> None:
+    lines = [usage(f"req_{n}").value for n in range(1200)]
+    lines[7] = b"{broken"
+    lines[9] = b"[]"
+    batch = Event("journal-0", "gateway", b"\n".join(lines))
+    await counting.store(delivered(batch))
+    await counting.store(delivered(batch))
+    assert await count(parts, usage_events) == 1198
+    async with parts.database.snapshot() as connection:
+        rows = (await connection.execute(select(rejected_events.c.line, rejected_events.c.value))).all()
+    assert sorted((row.line, row.value) for row in rows) == [(7, b"{broken"), (9, b"[]")]

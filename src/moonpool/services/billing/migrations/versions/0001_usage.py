@@ -41,6 +41,7 @@ def upgrade() -> None:
         sa.Column("topic", sa.String(200), primary_key=True),
         sa.Column("partition", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("offset", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("line", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("event_id", sa.Text, nullable=False),
         sa.Column("key", sa.Text, nullable=False),
         sa.Column("value", sa.LargeBinary, nullable=False),
