@@ -10,6 +10,8 @@ import typer
 
 from moonpool.cli.doctor import doctor
 from moonpool.cli.down import down
+from moonpool.cli.keys import app as keys
+from moonpool.cli.models import models
 from moonpool.cli.serve import serve
 from moonpool.cli.status import status
 from moonpool.cli.up import up
@@ -32,6 +34,9 @@ app.command(rich_help_panel=PLATFORM)(down)
 app.command(rich_help_panel=PLATFORM)(status)
 app.command(rich_help_panel=PLATFORM)(doctor)
 app.command(rich_help_panel=PLATFORM)(serve)
+USE = "Using it"
+app.command(rich_help_panel=USE)(models)
+app.add_typer(keys, rich_help_panel=USE)
 
 
 def _show_version(wanted: bool) -> None:
@@ -63,9 +68,15 @@ def main() -> None:
     except MoonpoolError as error:
         hint = f"\n  → {error.hint}" if error.hint and error.hint not in str(error) else ""
         print(f"moonpool: {error}{hint}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(_exit_code(error))
     except KeyboardInterrupt:
         sys.exit(130)  # 128 + SIGINT, as shells have it
+
+
+def _exit_code(error: Exception) -> int:
+    from moonpool.cli.api import CommandFailed
+
+    return error.exit_code if isinstance(error, CommandFailed) else 1
 
 
 if __name__ == "__main__":

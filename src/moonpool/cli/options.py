@@ -21,3 +21,23 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="The platform's configuration (YAML).", show_default=False),
 ]
+UrlOption = Annotated[
+    str,
+    typer.Option(
+        "--url",
+        metavar="URL",
+        envvar="MOONPOOL_URL",
+        help="Where the gateway is. Default: where the data folder's platform has it.",
+        show_default=False,
+    ),
+]
+KeyOption = Annotated[
+    str,
+    typer.Option(
+        "--key",
+        metavar="KEY",
+        envvar="MOONPOOL_API_KEY",
+        help="The API key. Default: the data folder's admin.key.",
+        show_default=False,
+    ),
+]
