@@ -18,6 +18,8 @@ STYLES = {
 }
 """Colours of the states of ports.discovery.Instance."""
 
+FILE_WIDTH = 240
+
 
 def print_json(value: object) -> None:
     import msgspec
@@ -37,7 +39,10 @@ def fail(message: str, code: int = 1) -> NoReturn:
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """Plain where the output is no terminal."""
+    """Plain, and wide enough not to fold, where the output is no terminal."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+    wide = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    if not wide.is_terminal:
+        wide.width = FILE_WIDTH
+    return wide

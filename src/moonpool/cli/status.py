@@ -52,7 +52,7 @@ def _show(modules: "tuple[Instance, ...]") -> None:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("module", "release", "state", "since", "restarts", "pid", "endpoint"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     now = time.time()
     for one in modules:
         table.add_row(

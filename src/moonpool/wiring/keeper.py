@@ -28,6 +28,9 @@ from moonpool.wiring.backoff import Backoff
 from moonpool.wiring.probe import Answer, ask
 from moonpool.wiring.runner import EX_CONFIG, GRACE
 
+UNREADY_GRACE = 1.0
+"""Seconds to end in, for a process that is still starting (and may be loading a model for long)."""
+
 
 class KeeperSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds, all of them."""
@@ -36,6 +39,7 @@ class KeeperSettings(msgspec.Struct, frozen=True, kw_only=True):
     backoff_most: float = 10.0
     healthy_after: float = 30.0
     probe_starting: float = 0.03
+    probe_degraded: float = 0.5
     probe_steady: float = 5.0
     probe_timeout: float = 5.0
     start_timeout: float = 120.0
@@ -103,14 +107,15 @@ class Keeper:
         self._task = asyncio.create_task(self._keep(), name=f"keeper {self.slot.name}")
 
     async def stop(self) -> None:
-        """Drain, and end what has not drained in time."""
+        """Drain, and end what has not drained in time. What was not ready yet has nothing to drain."""
         self._stopping.set()
         running = self._running
         if running is not None:
+            of_use = self.instance.state in ("ready", "degraded")
             self._tell("draining")
             running.terminate()
             try:
-                async with asyncio.timeout(self.slot.drain_timeout + GRACE):
+                async with asyncio.timeout(self.slot.drain_timeout + GRACE if of_use else UNREADY_GRACE):
                     await running.wait()
             except TimeoutError:
                 running.kill()
@@ -213,8 +218,8 @@ class Keeper:
                 self._log.error("instance is silent", instance=self.instance.instance, seconds=now - heard)
                 running.kill()
                 return
-            steady = self.instance.state in ("ready", "degraded")
-            await asyncio.sleep(settings.probe_steady if steady else settings.probe_starting)
+            pace = {"ready": settings.probe_steady, "degraded": settings.probe_degraded}
+            await asyncio.sleep(pace.get(self.instance.state, settings.probe_starting))
 
     def _judge(self, answer: Answer | None) -> None:
         if self._stopping.is_set():

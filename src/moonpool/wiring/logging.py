@@ -14,7 +14,7 @@ import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
-NOISY = ("uvicorn.access", "httpx", "httpcore", "aiosqlite", "asyncio")
+NOISY = ("uvicorn", "alembic", "httpx", "httpcore", "aiosqlite", "asyncio")
 """Loggers that tell every step of theirs: heard from warnings up."""
 
 _encode = msgspec.json.Encoder(enc_hook=repr).encode

@@ -55,6 +55,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     preload: tuple[str, ...] = PRELOAD
     keeping: KeeperSettings = KeeperSettings()
     log_max_bytes: int = logfiles.MAX_BYTES
+    degraded_patience: float = 5.0
+    """Seconds that the start waits for modules which still miss each other."""
     upkeep_every: float = 5.0
     """Seconds between looks at the log files' sizes."""
 
@@ -176,13 +178,22 @@ class Supervisor:
         self._upkeep = asyncio.create_task(self._keep_up(), name="upkeep")
 
     async def wait_ready(self) -> None:
-        """Returns when every instance is of use. Raises StartupError when one says it cannot start."""
+        """Returns when every instance is ready, or is of use and stays degraded for a while.
+
+        Raises StartupError when one says it cannot start.
+        """
+        await self._wait_until("ready", "degraded")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.plan.degraded_patience):
+                await self._wait_until("ready")
+
+    async def _wait_until(self, *states: str) -> None:
         while True:
             self._change.clear()
             for keeper in self._keepers:
                 if keeper.failure and not keeper.was_ready:
                     raise StartupError(f"{keeper.slot.name} cannot start: {keeper.failure}")
-            if all(keeper.instance.state in ("ready", "degraded") for keeper in self._keepers):
+            if all(keeper.instance.state in states for keeper in self._keepers):
                 return
             await self._change.wait()
 

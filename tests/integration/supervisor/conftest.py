@@ -20,6 +20,7 @@ KEEPING = KeeperSettings(
     backoff_most=0.2,
     healthy_after=30.0,
     probe_starting=0.01,
+    probe_degraded=0.02,
     probe_steady=0.05,
     probe_timeout=0.3,
     start_timeout=5.0,

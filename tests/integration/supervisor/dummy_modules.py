@@ -42,6 +42,9 @@ async def run(name, settings, sockets, stop, ready):
         gate = behaviour.get("unready_until")
         if target == "/readyz" and gate and not Path(gate).exists():
             return 503, json.dumps({"status": "unready", "checks": {"model": "loading 42 %", "db": "ok"}})
+        gate = behaviour.get("degraded_until")
+        if target == "/readyz" and gate and not Path(gate).exists():
+            return 200, json.dumps({"status": "degraded", "checks": {"alpha": "away", "db": "ok"}})
         if target == "/readyz":
             return 200, json.dumps({"status": "ready", "checks": {"db": "ok"}})
         if target == "/pid":

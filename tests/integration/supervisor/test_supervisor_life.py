@@ -1,5 +1,6 @@
 """Start, ready, stop."""
 
+import asyncio
 import json
 import os
 import stat
@@ -74,6 +75,26 @@ async def test_progress_is_told_while_a_module_loads(platform, behave, tmp_path,
         gate.touch()
         await until(lambda: find(supervisor, "beta").state == "ready")
         assert find(supervisor, "beta").reason == ""
+
+
+async def test_the_start_waits_for_modules_that_miss_each_other(platform, behave, tmp_path, until, find):
+    gate = tmp_path / "gate"
+    config = behave(beta={"degraded_until": str(gate)})
+    async with platform(wait=False, config=config) as supervisor:
+        waiting = asyncio.create_task(supervisor.wait_ready())
+        await until(lambda: find(supervisor, "beta").state == "degraded")
+        await until(lambda: find(supervisor, "front").state == "ready")
+        assert find(supervisor, "beta").reason == "alpha: away"
+        assert not waiting.done()
+        gate.touch()
+        await asyncio.wait_for(waiting, 5)
+        assert find(supervisor, "beta").state == "ready"
+
+
+async def test_the_start_does_not_wait_for_ever_for_a_degraded_module(platform, behave, tmp_path, find):
+    config = behave(beta={"degraded_until": str(tmp_path / "never")})
+    async with platform(config=config, degraded_patience=0.1) as supervisor:
+        assert find(supervisor, "beta").state == "degraded"
 
 
 async def test_a_path_too_long_for_a_socket(platform, tmp_path, get):

@@ -158,8 +158,8 @@ async def test_a_process_that_never_answers_is_replaced(keeping):
     await keeper.stop()
 
 
-async def test_what_does_not_drain_in_time_is_killed(keeping, monkeypatch):
-    monkeypatch.setattr("moonpool.wiring.keeper.GRACE", 0.01)
+async def test_what_has_not_started_in_time_is_killed(keeping, monkeypatch):
+    monkeypatch.setattr("moonpool.wiring.keeper.UNREADY_GRACE", 0.01)
     keeper, spawner, _ = keeping()
     process = await spawner.next(0)
     await asyncio.sleep(0)
