@@ -1,0 +1,1 @@
+"""Fine-tuning jobs, as the OpenAI API has them."""

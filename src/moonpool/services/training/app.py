@@ -1,0 +1,13 @@
+"""The training service as an application."""
+
+from litestar.types import ASGIApp
+
+from moonpool.asgi.app import create_app
+from moonpool.asgi.parts import Parts
+from moonpool.services.training.routes import routes
+from moonpool.services.training.service import Training
+from moonpool.services.training.store import Store
+
+
+def create(parts: Parts) -> ASGIApp:
+    return create_app(parts, routes(Training(Store(parts.database), parts.clock)))
