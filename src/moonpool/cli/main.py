@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
+from moonpool.cli.chat import chat
 from moonpool.cli.doctor import doctor
 from moonpool.cli.down import down
+from moonpool.cli.explain import explain
 from moonpool.cli.keys import app as keys
 from moonpool.cli.models import models
 from moonpool.cli.serve import serve
@@ -35,8 +37,10 @@ app.command(rich_help_panel=PLATFORM)(status)
 app.command(rich_help_panel=PLATFORM)(doctor)
 app.command(rich_help_panel=PLATFORM)(serve)
 USE = "Using it"
+app.command(rich_help_panel=USE)(chat)
 app.command(rich_help_panel=USE)(models)
 app.add_typer(keys, rich_help_panel=USE)
+app.command(rich_help_panel=USE)(explain)
 
 
 def _show_version(wanted: bool) -> None:
