@@ -12,6 +12,8 @@ RATE = 30
 BURST = 30
 CAPACITY = 10_000
 """Addresses remembered."""
+_ROUNDING = 1e-6
+"""Seconds that sums of floats may be off."""
 
 
 class FailedAttempts:
@@ -31,4 +33,5 @@ class FailedAttempts:
     def blocked(self, address: str) -> float | None:
         """Seconds until the next attempt is allowed, or None when it is now."""
         ahead = self._arrival.get(address, 0.0) - self._clock.monotonic()
-        return None if ahead < self._tolerance else ahead - self._tolerance + self._interval
+        wait = ahead + self._interval - self._tolerance
+        return wait if wait > _ROUNDING else None
