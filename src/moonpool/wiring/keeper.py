@@ -42,8 +42,11 @@ class KeeperSettings(msgspec.Struct, frozen=True, kw_only=True):
     probe_degraded: float = 0.5
     probe_steady: float = 5.0
     probe_timeout: float = 5.0
-    start_timeout: float = 120.0
-    """A process that has not once answered /livez by then is replaced."""
+    probe_starting_timeout: float = 0.5
+    """While it starts: short, so that what its log says meanwhile is shown."""
+    start_timeout: float = 600.0
+    """A process that has not once answered /livez by then is replaced. A large model takes minutes to
+    load, and the engine answers nobody meanwhile."""
     live_timeout: float = 30.0
     """So is one that answered, and has not for this long."""
     startup_attempts: int = 5
@@ -89,6 +92,8 @@ class Keeper:
         self._stopping = asyncio.Event()
         self._refusals = 0
         self._spawned = 0
+        self._mark = 0
+        self._fell = ""
         self._log = structlog.get_logger().bind(keeps=slot.name)
         self.failure = ""
         """Why the process cannot start, in its own words; "" once it could."""
@@ -98,7 +103,7 @@ class Keeper:
             release=slot.release,
             instance=f"{slot.name}-{slot.number}",
             pid=0,
-            state="stopped",
+            state="starting",
             endpoint=slot.endpoint,
             since=clock.time(),
         )
@@ -132,16 +137,17 @@ class Keeper:
 
     async def _keep(self) -> None:
         while not self._stopping.is_set():
-            mark = logfiles.size(self.slot.log)
+            self._mark = logfiles.size(self.slot.log)
             delay: float | None
             try:
                 code = await self._run_once()
             except MoonpoolError as error:
                 reason, delay = error.message, self._backoff.delay()
             else:
-                reason, delay = self._verdict(code, mark)
+                reason, delay = self._verdict(code)
             if self._stopping.is_set():
                 break
+            self._fell = f"before: {reason}"
             self._tell("crashed", reason=reason, pid=0)
             self._log.warning("instance ended", instance=self.instance.instance, reason=reason, wait=delay)
             await self._wait(delay)
@@ -161,7 +167,7 @@ class Keeper:
         self._running = running
         if self._stopping.is_set():  # while it was being spawned
             running.terminate()
-        self._tell("starting", pid=running.pid, instance=instance, restarts=self._spawned)
+        self._tell("starting", reason=self._fell, pid=running.pid, instance=instance, restarts=self._spawned)
         self._spawned += 1
         watch = asyncio.create_task(self._watch(running), name=f"watch {instance}")
         try:
@@ -173,7 +179,7 @@ class Keeper:
             with contextlib.suppress(asyncio.CancelledError):
                 await watch
 
-    def _verdict(self, code: int, mark: int) -> tuple[str, float | None]:
+    def _verdict(self, code: int) -> tuple[str, float | None]:
         """Why it ended, and how long to wait; None: until someone mends it and starts anew."""
         if code == EX_CONFIG:
             self._refusals += 1
@@ -183,7 +189,7 @@ class Keeper:
             self._backoff.delay()
             return self.failure or "cannot start", self._settings.backoff_most
         self._refusals = 0
-        words = logfiles.last_words(self.slot.log, mark)
+        words = logfiles.last_words(self.slot.log, self._mark)
         how = _exit_words(code)
         return f"{how}: {words}" if words and code > 0 else how, self._backoff.delay()
 
@@ -209,7 +215,9 @@ class Keeper:
         settings = self._settings
         heard, patience = self._clock.monotonic(), settings.start_timeout
         while True:
-            answer = await ask(self.slot.probe_path, "/livez", timeout=settings.probe_timeout)
+            starting = self.instance.state == "starting"
+            timeout = settings.probe_starting_timeout if starting else settings.probe_timeout
+            answer = await ask(self.slot.probe_path, "/livez", timeout=timeout)
             now = self._clock.monotonic()
             if answer is not None and answer.ok:
                 heard, patience = now, settings.live_timeout
@@ -218,6 +226,8 @@ class Keeper:
                 self._log.error("instance is silent", instance=self.instance.instance, seconds=now - heard)
                 running.kill()
                 return
+            elif starting:
+                self._unready(logfiles.last_words(self.slot.log, self._mark) or self._fell)
             pace = {"ready": settings.probe_steady, "degraded": settings.probe_degraded}
             await asyncio.sleep(pace.get(self.instance.state, settings.probe_starting))
 
@@ -239,10 +249,13 @@ class Keeper:
             self._backoff.well()
             self.was_ready = True
             self._refusals = 0
+            self._fell = ""
             self._tell("ready")
 
     def _unready(self, reason: str) -> None:
         """Not ready yet, or not any more."""
+        if self._stopping.is_set():
+            return
         if self.instance.state in ("ready", "degraded"):
             self._backoff.unwell()
             self._tell("degraded", reason=reason)

@@ -110,7 +110,8 @@ def _logged(report: Reporter) -> Reporter:
                 log.error("cannot start", error=message)
             case Stopping() | Stopped():
                 log.info(type(said).__name__.lower())
-        report(said)
+        with contextlib.suppress(OSError):  # the terminal is gone, or who read our output: we go on
+            report(said)
 
     return both
 

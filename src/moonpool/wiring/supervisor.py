@@ -33,7 +33,7 @@ from moonpool.wiring.registry import Module, secrets_of, start_order, stop_waves
 from moonpool.wiring.runner import GRACE, ChildMain
 from moonpool.wiring.secrets import Secrets, load_root, take_given
 from moonpool.wiring.settings import ModuleSettings
-from moonpool.wiring.topology import TopologyFile
+from moonpool.wiring.topology import TopologyFile, read_topology
 
 RELEASE = "v1"
 PRELOAD = ("moonpool.wiring.preload",)
@@ -95,6 +95,7 @@ class Supervisor:
         try:
             await self._spawner.start()  # loads while the rest is prepared
             self._instances = InstancesLock(self.layout)
+            self._topology = self._take_over_topology()
             await self._outlive_predecessor()
             self._public = await self._bind_public()
             root = load_root(self.layout.root_key, given)
@@ -104,7 +105,13 @@ class Supervisor:
         except BaseException:
             await self._let_go()
             raise
-        self._topology = TopologyFile(self.layout.topology)
+
+    def _take_over_topology(self) -> TopologyFile:
+        """What a killed supervisor said last is not true any more: what is left of it drains."""
+        left = [one for one in read_topology(self.layout.topology).modules if one.state != "stopped"]
+        topology = TopologyFile(self.layout.topology)
+        topology.publish(tuple(msgspec.structs.replace(one, state="draining") for one in left))
+        return topology
 
     async def _outlive_predecessor(self) -> None:
         """After a supervisor was killed its children drain on their own: wait for the last one."""

@@ -23,6 +23,7 @@ KEEPING = KeeperSettings(
     probe_degraded=0.02,
     probe_steady=0.05,
     probe_timeout=0.3,
+    probe_starting_timeout=0.05,
     start_timeout=5.0,
     live_timeout=0.6,
 )

@@ -22,6 +22,9 @@ async def run(name, settings, sockets, stop, ready):
         raise StartupError(behaviour["refuse"], where=f"{name}.db", hint="Mend it.")
     if "fall" in behaviour:
         raise ValueError(behaviour["fall"])
+    if "load" in behaviour:
+        print(f"{name} loads", flush=True)
+        time.sleep(behaviour["load"])
 
     async def serve(reader, writer):
         try:

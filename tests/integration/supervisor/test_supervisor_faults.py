@@ -163,3 +163,26 @@ def _module(name, **options):
     from moonpool.wiring.registry import Module
 
     return Module(name=name, **{"entry": "dummy_modules:run", **options})
+
+
+async def test_what_a_starting_module_logs_is_its_progress(platform, behave, find, until):
+    config = behave(beta={"load": 3.0})
+    async with platform(wait=False, config=config) as supervisor:
+        await until(lambda: find(supervisor, "beta").reason == "beta loads")
+        assert find(supervisor, "beta").state == "starting"
+        start = asyncio.get_running_loop().time()
+    # It had nothing to drain, so nobody waited for the end of its load.
+    assert asyncio.get_running_loop().time() - start < 2.0
+
+
+async def test_the_reason_of_a_crash_is_told_until_it_is_ready_again(platform, behave, find, until, tmp_path):
+    gate = tmp_path / "gate"
+    gate.touch()
+    async with platform(config=behave(beta={"unready_until": str(gate)})) as supervisor:
+        gate.unlink()
+        os.kill(find(supervisor, "beta").pid, signal.SIGKILL)
+        await until(lambda: find(supervisor, "beta").state == "starting")
+        assert find(supervisor, "beta").reason == "before: killed by SIGKILL"
+        gate.touch()
+        await until(lambda: find(supervisor, "beta").state == "ready")
+        assert find(supervisor, "beta").reason == ""

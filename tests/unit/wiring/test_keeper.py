@@ -102,9 +102,9 @@ async def test_what_ends_is_started_again(keeping):
     assert told == [
         ("starting", ""),
         ("crashed", "exit code 1"),
-        ("starting", ""),
+        ("starting", "before: exit code 1"),
         ("crashed", "killed by SIGKILL"),
-        ("starting", ""),
+        ("starting", "before: killed by SIGKILL"),
     ]
     asyncio.get_running_loop().call_soon(third.end, 0)
     await keeper.stop()
