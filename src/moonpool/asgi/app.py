@@ -33,6 +33,8 @@ from moonpool.core.errors import (
 )
 from moonpool.openai.errors import render_error
 
+_EXPOSITION_TYPE = CONTENT_TYPE_LATEST.partition("; charset")[0]
+"""Litestar adds the charset to text."""
 Exposition = Callable[[], Awaitable[bytes]]
 """All metrics there are, in Prometheus' text format."""
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
@@ -102,8 +104,8 @@ def _plumbing(parts: Parts, health: Health, exposition: Exposition | None) -> li
     @get("/metrics", include_in_schema=False)
     async def metrics(request: AnyRequest) -> Response[bytes]:
         if exposition is not None and signed.HEADER.decode() in request.headers:
-            return Response(await exposition(), media_type=CONTENT_TYPE_LATEST)
-        return Response(generate_latest(parts.metrics), media_type=CONTENT_TYPE_LATEST)
+            return Response(await exposition(), media_type=_EXPOSITION_TYPE)
+        return Response(generate_latest(parts.metrics), media_type=_EXPOSITION_TYPE)
 
     @get("/internal/openapi.json", include_in_schema=False)
     async def openapi(request: AnyRequest) -> Response[bytes]:

@@ -49,6 +49,8 @@ class CallerMiddleware:
         except MoonpoolError as error:
             await answer(render_error(error), send)
             return
+        if scope["method"] == "HEAD":  # as GET; the server leaves the body out (RFC 9110 §9.3.2)
+            scope = {**scope, "method": "GET"}
         await self._app(scope, receive, send)
 
     def _caller(self, headers: dict[bytes, bytes]) -> Caller:

@@ -72,7 +72,7 @@ def fetch(api: "Api", request_id: str, *, patience: float = PATIENCE) -> "Reques
                 hint="Take the x-request-id of an answer. Records are kept for some days; of a busy "
                 "gateway's ordinary requests only a share is.",
             )
-        time.sleep(0.1)
+        time.sleep(0.25)
 
 
 def heading(record: "RequestRecord") -> str:

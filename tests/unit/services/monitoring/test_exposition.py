@@ -2,7 +2,14 @@
 
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 from prometheus_client.parser import text_string_to_metric_families
 
 from moonpool.services.monitoring.exposition import merge
@@ -73,7 +80,7 @@ async def test_signed_calls_get_all_and_scrapers_the_process_own(
     probe.modules = [kit.module("chat")]
     probe.expositions = {"chat-0": exposition(4)}
     answer = await monitoring.call("GET", "/metrics")
-    assert answer.headers["content-type"].startswith("text/plain")
+    assert answer.headers["content-type"] == CONTENT_TYPE_LATEST
     assert samples(answer.content)["calls_total", "chat-0", ""] == 4
     own = await monitoring.client.get("/metrics")
     assert "calls_total" not in own.text

@@ -24,6 +24,12 @@ async def test_the_index_is_served_safely(storage: Any) -> None:
     assert answer.headers["cache-control"] == "no-cache"
 
 
+async def test_the_index_may_be_asked_for_its_head(storage: Any) -> None:
+    answer = await storage.call("HEAD", "/", caller=ANONYMOUS)
+    assert answer.status_code == 200
+    assert answer.headers["content-length"] == str(len(PAGES["index.html"].content))
+
+
 @pytest.mark.parametrize("path", [path for path in PAGES if path.startswith("assets/")])
 async def test_every_asset_has_type_and_etag(storage: Any, path: str) -> None:
     answer = await storage.call("GET", f"/{path}", caller=ANONYMOUS)
