@@ -90,13 +90,15 @@ class Progress:
         if self._live is not None:
             self._live.update(self._table(), refresh=True)
             return
-        told = (instance.state, instance.reason)
+        # Who misses whom changes often while all start; the end of it is what matters.
+        reason = "" if instance.state == "degraded" and not self._started else instance.reason
+        told = (instance.state, reason)
         news = told != self._shown.get(instance.name)
         self._shown[instance.name] = told
         if not news or (self._started and instance.state not in ("crashed", "degraded")):
             return
         line = f"{instance.name:<11} {instance.state}"
-        self._say(f"{line}: {instance.reason}" if instance.reason else line)
+        self._say(f"{line}: {reason}" if reason else line)
 
     def _table(self) -> "Table":
         from rich.table import Table

@@ -93,11 +93,11 @@ class Supervisor:
         self.layout.create()
         self._lock.acquire()
         try:
-            await self._spawner.start()  # loads while the rest is prepared
             self._instances = InstancesLock(self.layout)
             self._topology = self._take_over_topology()
             await self._outlive_predecessor()
             self._public = await self._bind_public()
+            await self._spawner.start()  # loads while the rest is prepared
             root = load_root(self.layout.root_key, given)
             self._secrets = {module.name: secrets_of(module, root) for module in self.plan.modules}
             self._waves = stop_waves(self.plan.modules)

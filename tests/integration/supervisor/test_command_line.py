@@ -12,6 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from moonpool.wiring.layout import Layout
+from moonpool.wiring.lock import holder
+from moonpool.wiring.topology import read_topology
+
 PROGRAM = [sys.executable, str(Path(__file__).parent / "dummy_platform.py")]
 
 
@@ -34,7 +38,8 @@ def has_ended(pid):
 def data(tmp_path):
     folder = tmp_path / "data"
     yield folder
-    moonpool("down", "--now", data=folder)
+    if holder(Layout(folder)) is not None:
+        moonpool("down", "--now", data=folder)
 
 
 def moonpool(*words, data, **options):
@@ -47,10 +52,11 @@ def up(*words, data):
 
 
 def modules(data):
-    return {
-        module["name"]: module
-        for module in json.loads(moonpool("status", "--json", data=data).stdout)["modules"]
-    }
+    return {module.name: module for module in read_topology(Layout(data).topology).modules}
+
+
+def all_ready(data):
+    return {module.state for module in modules(data).values()} == {"ready"}
 
 
 def get(url, target):
@@ -97,7 +103,7 @@ def test_up_status_down(data):
 def test_a_killed_supervisor_takes_its_children_along_and_the_next_up_works(data, tmp_path):
     url = json.loads(up("--json", *behave(tmp_path, beta={"linger": 0.3}), data=data).stdout)["url"]
     before = modules(data)
-    family = psutil.Process(json.loads(moonpool("status", "--json", data=data).stdout)["pid"])
+    family = psutil.Process(holder(Layout(data)))
     descendants = family.children(recursive=True)
     assert len(descendants) >= 3  # fork server and two modules
     family.kill()
@@ -107,8 +113,8 @@ def test_a_killed_supervisor_takes_its_children_along_and_the_next_up_works(data
     assert again.returncode == 0, again.stderr
     wait_until(lambda: not any(child.is_running() for child in descendants))
     after = modules(data)
-    assert {m["state"] for m in after.values()} == {"ready"}
-    assert {m["instance"] for m in after.values()}.isdisjoint(m["instance"] for m in before.values())
+    assert all_ready(data)
+    assert {m.instance for m in after.values()}.isdisjoint(m.instance for m in before.values())
     assert "200" in get(url, "/livez")
 
 
@@ -128,14 +134,14 @@ def test_not_ready_in_time(data, tmp_path):
     assert "not ready after 1 s: beta (model: loading 42 %)" in late.stderr
     assert moonpool("status", data=data).returncode == 1
     gate.touch()
-    wait_until(lambda: moonpool("status", data=data).returncode == 0)
+    wait_until(lambda: all_ready(data))
 
 
 def test_detached_without_waiting(data):
     started = moonpool("up", "--detach", "--port", "0", data=data)
     assert started.returncode == 0
     assert "Starting in the background" in started.stderr
-    wait_until(lambda: moonpool("status", data=data).returncode == 0)
+    wait_until(lambda: all_ready(data))
 
 
 def test_a_taken_port(data):
@@ -170,12 +176,15 @@ def test_the_foreground_ends_with_ctrl_c(data, tmp_path, presses):
         *behave(tmp_path, front={"linger": linger}),
     ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_until(lambda: moonpool("status", data=data).returncode == 0)
-    pids = [module["pid"] for module in modules(data).values()]
-    for _ in range(presses):
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.2)  # two signals at once would be one
-    out, err = process.communicate(timeout=20)
+    try:
+        wait_until(lambda: all_ready(data))
+        pids = [module.pid for module in modules(data).values()]
+        for _ in range(presses):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.2)  # two signals at once would be one
+        out, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
     assert process.returncode == 0
     assert "Moonpool is up" in out
     assert "Draining" in err
@@ -190,11 +199,11 @@ def test_serve_runs_targets_without_a_supervisor(data, tmp_path):
     try:
         topology = data / "run" / "serve-front+beta.json"
 
-        def all_ready():
+        def introduced():
             told = json.loads(topology.read_text())["modules"] if topology.exists() else []
             return told if told and all(module["state"] == "ready" for module in told) else None
 
-        told = {module["name"]: module for module in wait_until(all_ready)}
+        told = {module["name"]: module for module in wait_until(introduced)}
         assert str(process.pid) in get(told["front"]["endpoint"], "/pid")
         taken = moonpool("serve", "--target=beta", data=data)
         assert taken.returncode == 1

@@ -218,5 +218,12 @@ def _pidfd(pid: int) -> int | None:
 
 
 def _stop_fork_server() -> None:
-    """The fork server ends when nobody holds its pipe any more; there is no public way to wait for it."""
-    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+    """There is no public way. It would end by itself when nobody holds its pipe any more, but a process
+    that a child has forked may hold that for long; it has nothing to lose, and is ours until reaped."""
+    server = forkserver._forkserver
+    pid: int | None = server._forkserver_pid  # type: ignore[attr-defined]
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):  # reaped by the process's own SIGCHLD settings
+        server._stop()  # type: ignore[attr-defined]
