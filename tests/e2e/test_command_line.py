@@ -31,7 +31,7 @@ def test_status_names_every_module(platform: Platform) -> None:
 
 
 def test_a_key_works_until_it_is_revoked(platform: Platform) -> None:
-    created = platform.command("keys", "create", "a test's", "--json")
+    created = platform.command("keys", "create", "--name", "a test's", "--json")
     assert created.returncode == 0, created.stderr
     key = json.loads(created.stdout)
     assert platform.request("GET", "/v1/models", key=key["key"]).status == 200
