@@ -1,7 +1,6 @@
 """Who holds a slot, who waits, who is refused; and that a client that leaves gives back what it held."""
 
 import asyncio
-import time
 
 import pytest
 
@@ -15,6 +14,8 @@ LONG = {
     "logit_bias": {"0": -100, "2": -100},
 }
 """The bias keeps the model from ending by itself."""
+PATIENCE = 12
+"""Seconds: less than LONG takes on any two cores, enough on a busy machine."""
 
 
 @pytest.fixture(autouse=True)
@@ -30,24 +31,26 @@ async def test_a_stream_whose_client_leaves_frees_its_slot(platform) -> None:
             async for _ in response.aiter_lines():
                 break
             assert (await platform.load())["running"] == 1
-        left = time.monotonic()
-    await platform.until(lambda load: load["running"] == 0, seconds=5)
-    assert time.monotonic() - left < 3
+    await platform.until(lambda load: load["running"] == 0, seconds=PATIENCE)
 
 
 async def test_a_whole_answer_whose_client_leaves_frees_its_slot(platform, start) -> None:
     task = start(platform.post("/v1/completions", LONG))
     await platform.until(lambda load: load["running"] == 1)
     task.cancel()
-    await platform.until(lambda load: load["running"] == 0, seconds=5)
+    await platform.until(lambda load: load["running"] == 0, seconds=PATIENCE)
 
 
 async def test_a_prompt_that_is_still_read_frees_its_slot(platform, start) -> None:
-    body = {"model": "smollm2", "prompt": "word " * 1900, "max_tokens": 10}
+    """What was not read when the client left is not in the cache afterwards."""
+    body = {"model": "smollm2", "prompt": "word " * 1000, "max_tokens": 1}
     task = start(platform.post("/v1/completions", body))
     await platform.until(lambda load: load["running"] == 1)
     task.cancel()
-    await platform.until(lambda load: load["running"] == 0, seconds=5)
+    await platform.until(lambda load: load["running"] == 0)
+    usage = (await platform.post("/v1/completions", body)).json()["usage"]
+    assert usage["prompt_tokens"] > 1000
+    assert usage["prompt_cache_hit_tokens"] < 900
 
 
 async def test_the_engines_own_slot_is_free_too(platform, start) -> None:
@@ -57,7 +60,7 @@ async def test_the_engines_own_slot_is_free_too(platform, start) -> None:
     for task in tasks:
         task.cancel()
     await platform.until(lambda load: load["running"] == 0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         answers = await asyncio.gather(
             *[platform.post("/v1/completions", {**LONG, "max_tokens": 2}) for _ in range(2)]
         )
@@ -76,5 +79,5 @@ async def test_beyond_the_queue_requests_are_refused_and_the_waiting_can_leave(p
         assert refused.json()["error"]["code"] == "server_is_overloaded"
         assert int(refused.headers["retry-after"]) >= 1
     waiting.cancel()
-    load = await platform.until(lambda load: load["waiting"] == 0, seconds=5)
+    load = await platform.until(lambda load: load["waiting"] == 0, seconds=PATIENCE)
     assert load["running"] == 2

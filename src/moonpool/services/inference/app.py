@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -55,18 +56,21 @@ async def _load_all(
 ) -> None:
     """Aliases of the same file share its engine and its slots."""
     settings = parts.config.engine
-    loaded: dict[Path, tuple[Engine, Slots]] = {}
+    loaded: dict[Path, LocalModel] = {}
     for alias, path in files.items():
         if path not in loaded:
             parts.log.info("loading a model", model=alias, file=path.name)
             engine = await _load(path, settings)
             stack.push_async_callback(engine.close)
-            slots = Slots(running=settings.slots, waiting=settings.queue, clock=parts.clock)
-            loaded[path] = engine, slots
+            loaded[path] = LocalModel(
+                name=alias,
+                engine=engine,
+                slots=Slots(running=settings.slots, waiting=settings.queue, clock=parts.clock),
+                vectors=Slots(running=1, waiting=settings.queue, clock=parts.clock),
+            )
             seconds = round(engine.info.load_seconds, 2)
             parts.log.info("a model is loaded", model=alias, seconds=seconds, context=engine.info.context)
-        engine, slots = loaded[path]
-        models[alias] = LocalModel(name=alias, engine=engine, slots=slots)
+        models[alias] = replace(loaded[path], name=alias)
 
 
 async def _load(path: Path, settings: EngineConfig) -> Engine:

@@ -121,8 +121,7 @@ def completion_body(prompt: Prompt, sampling: Sampling) -> bytes:
 
 def _sampling(sampling: Sampling) -> dict[str, object]:
     """Always streamed, so that it can be stopped; progress makes the engine call back while it still
-    reads the prompt, so that it can be stopped there too. The prompt cache is off by default, for the
-    sake of embeddings."""
+    reads the prompt, so that it can be stopped there too."""
     body: dict[str, object] = {"stream": True, "return_progress": True, "cache_prompt": True}
     for name in (
         "max_tokens",

@@ -14,11 +14,12 @@ from moonpool.services.inference.slots import Slots
 
 @dataclass(frozen=True, kw_only=True)
 class LocalModel:
-    """`name` is the alias that clients use."""
+    """`name` is the alias that clients use. Embeddings queue apart from generations (`vectors`)."""
 
     name: str
     engine: Engine
     slots: Slots
+    vectors: Slots
     rates: Rates = field(default_factory=Rates)
 
 

@@ -79,7 +79,7 @@ class Inference:
         model = self._find(request.model)
         data = []
         tokens = 0
-        async with model.slots.slot():
+        async with model.vectors.slot():
             for index, text in enumerate(request.inputs()):
                 vector = await _embed(model.engine, text, index)
                 tokens += vector.tokens

@@ -97,7 +97,8 @@ def engine() -> FakeEngine:
 
 @pytest.fixture
 def model(engine: FakeEngine, clock: ManualClock) -> LocalModel:
-    return LocalModel(name="tiny", engine=engine, slots=Slots(running=1, waiting=1, clock=clock))
+    slots, vectors = (Slots(running=1, waiting=1, clock=clock) for _ in range(2))
+    return LocalModel(name="tiny", engine=engine, slots=slots, vectors=vectors)
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from moonpool.core.errors import BadRequest, InternalError, StartupError, Stream
 from moonpool.services.inference import llama
 from moonpool.services.inference.engine import Finished, ModelInfo, Piece, Sampling
 from moonpool.services.inference.llama import LlamaEngine
+from moonpool.services.inference.llama_start import Running, default_threads
+from moonpool.services.inference.llama_vectors import Vectors
 from moonpool.services.inference.side_door import SideDoor
 
 INFO = ModelInfo(context=10, knows_tools=False, revision="r", load_seconds=0)
@@ -56,7 +58,12 @@ async def engine_of():
 
     def make(*events: bytes | Exception) -> tuple[LlamaEngine, Server]:
         server = Server(*events)
-        engines.append(LlamaEngine(server, SideDoor(), INFO, slots=1))
+        running = Running(server, SideDoor())
+
+        async def start() -> Running:
+            return running
+
+        engines.append(LlamaEngine(running, INFO, Vectors(start), slots=1))
         return engines[-1], server
 
     yield make
@@ -142,7 +149,7 @@ async def test_without_the_package_it_says_how_to_get_it(monkeypatch: pytest.Mon
 
 
 def test_threads() -> None:
-    assert [llama.default_threads(cores) for cores in (1, 2, 3, 8)] == [1, 2, 2, 7]
+    assert [default_threads(cores) for cores in (1, 2, 3, 8)] == [1, 1, 2, 7]
 
 
 def test_a_revision_follows_the_file(tmp_path: Path) -> None:
@@ -161,3 +168,22 @@ async def test_the_folder_of_the_side_door_goes_with_the_engine(engine_of) -> No
     await engine.close()
     assert not folder.exists()
     await engine.close()
+
+
+async def test_the_engine_of_vectors_is_started_once_and_only_when_needed() -> None:
+    starts = 0
+
+    async def start() -> Running:
+        nonlocal starts
+        starts += 1
+        await asyncio.sleep(0)
+        return Running(Server(b'{"data": [{"embedding": [1.0]}]}'), SideDoor())
+
+    vectors = Vectors(start)
+    await vectors.close()
+    vectors = Vectors(start)
+    assert starts == 0
+    found = await asyncio.gather(*[vectors.embed("x") for _ in range(3)])
+    assert starts == 1
+    assert [vector.values for vector in found] == [[1.0]] * 3
+    await vectors.close()

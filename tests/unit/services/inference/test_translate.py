@@ -1,5 +1,7 @@
 """What the engine is told, and what is refused before it is asked."""
 
+from functools import partial
+
 import msgspec
 import pytest
 
@@ -26,11 +28,9 @@ def text(**fields: object) -> TextRequest:
 
 
 def refused(request: ChatRequest | TextRequest, *, knows_tools: bool = False) -> BadRequest:
+    check = partial(chat_prompt, knows_tools=knows_tools) if isinstance(request, ChatRequest) else check_text
     with pytest.raises(BadRequest) as caught:
-        if isinstance(request, ChatRequest):
-            chat_prompt(request, knows_tools=knows_tools)
-        else:
-            check_text(request)
+        check(request)  # type: ignore[arg-type]
     return caught.value
 
 
