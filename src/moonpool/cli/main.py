@@ -73,6 +73,10 @@ def main() -> None:
         hint = f"\n  → {error.hint}" if error.hint and error.hint not in str(error) else ""
         print(f"moonpool: {error}{hint}", file=sys.stderr)
         sys.exit(_exit_code(error))
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"moonpool: {place}{(error.strerror or str(error)).lower()}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)  # 128 + SIGINT, as shells have it
 

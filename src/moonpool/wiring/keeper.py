@@ -211,25 +211,32 @@ class Keeper:
     # ── health ─────────────────────────────────────────────────────────────────────────────────────
 
     async def _watch(self, running: Running) -> None:
-        """Until it ends (cancelled) or has been silent for too long (killed)."""
+        """Until it ends (cancelled) or has been silent for too long (killed).
+
+        Silence is summed up probe by probe: when this process itself was held up (Ctrl-Z), the time on
+        the clock says nothing about the other one.
+        """
         settings = self._settings
-        heard, patience = self._clock.monotonic(), settings.start_timeout
+        silent, patience, pace = 0.0, settings.start_timeout, 0.0
         while True:
+            await asyncio.sleep(pace)
             starting = self.instance.state == "starting"
             timeout = settings.probe_starting_timeout if starting else settings.probe_timeout
+            asked = self._clock.monotonic()
             answer = await ask(self.slot.probe_path, "/livez", timeout=timeout)
-            now = self._clock.monotonic()
             if answer is not None and answer.ok:
-                heard, patience = now, settings.live_timeout
+                silent, patience = 0.0, settings.live_timeout
                 self._judge(await ask(self.slot.probe_path, "/readyz", timeout=settings.probe_timeout))
-            elif now - heard > patience:
-                self._log.error("instance is silent", instance=self.instance.instance, seconds=now - heard)
-                running.kill()
-                return
-            elif starting:
-                self._unready(logfiles.last_words(self.slot.log, self._mark) or self._fell)
-            pace = {"ready": settings.probe_steady, "degraded": settings.probe_degraded}
-            await asyncio.sleep(pace.get(self.instance.state, settings.probe_starting))
+            else:
+                silent += pace + min(timeout, self._clock.monotonic() - asked)
+                if silent > patience:
+                    self._log.error("instance is silent", instance=self.instance.instance, seconds=silent)
+                    running.kill()
+                    return
+                if starting:
+                    self._unready(logfiles.last_words(self.slot.log, self._mark) or self._fell)
+            paces = {"ready": settings.probe_steady, "degraded": settings.probe_degraded}
+            pace = paces.get(self.instance.state, settings.probe_starting)
 
     def _judge(self, answer: Answer | None) -> None:
         if self._stopping.is_set():

@@ -41,6 +41,14 @@ async def test_a_child_knows_the_least_it_needs(platform, layout, get, find):
     assert stat.S_IMODE(layout.root.stat().st_mode) == 0o700
 
 
+async def test_a_given_secret_reaches_no_childs_environment(platform, layout, monkeypatch):
+    monkeypatch.setenv("MOONPOOL_SECRET", "0123456789abcdef" * 4)
+    async with platform() as supervisor:
+        for instance in supervisor.instances:
+            assert "MOONPOOL_SECRET" not in psutil.Process(instance.pid).environ()
+        assert not layout.root_key.exists()
+
+
 async def test_what_children_print_is_in_their_logs(platform, layout):
     async with platform():
         pass
