@@ -28,6 +28,8 @@ class Models:
         self._models: dict[str, Model] = {}
         self._tiers: dict[str, list[list[Target]]] = {}
         self._external: dict[Target, Endpoint] = {}
+        self._resolved: dict[str, list[list[Candidate]]] = {}
+        self._resolved_for = -1
         self.version = -1
 
     def update(self, catalogue: Catalogue) -> None:
@@ -44,6 +46,7 @@ class Models:
         self.version = catalogue.version
         self._models = {model.id: model for model in catalogue.models}
         self._tiers = {model.id: _tiers(model) for model in catalogue.models}
+        self._resolved = {}
         self._external = external
 
     def get(self, alias: str, capability: str) -> Model:
@@ -69,7 +72,16 @@ class Models:
         return model
 
     def tiers(self, alias: str) -> list[list[Candidate]]:
-        """Candidates by rising priority; a tier without any endpoint is left out."""
+        """Candidates by rising priority; a tier without any endpoint is left out. Not to be changed."""
+        if self._resolved_for != self._pools.version:
+            self._resolved_for = self._pools.version
+            self._resolved = {}
+        tiers = self._resolved.get(alias)
+        if tiers is None:
+            tiers = self._resolved[alias] = self._resolve(alias)
+        return tiers
+
+    def _resolve(self, alias: str) -> list[list[Candidate]]:
         tiers = []
         for targets in self._tiers.get(alias, ()):
             candidates = [candidate for target in targets for candidate in self._candidates(target)]

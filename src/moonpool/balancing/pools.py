@@ -17,6 +17,8 @@ class Pools:
 
     def __init__(self) -> None:
         self._pools: dict[str, list[Endpoint]] = {}
+        self.version = 0
+        """Grows with every update, for those who keep what they made of the endpoints."""
         self._gone: list[Callable[[Endpoint], None]] = []
 
     def on_gone(self, callback: Callable[[Endpoint], None]) -> None:
@@ -39,6 +41,7 @@ class Pools:
             endpoint.ready = instance.state in SERVING
             pools.setdefault(instance.name, []).append(endpoint)
         self._pools = pools
+        self.version += 1
         for endpoint in known.values():
             for callback in self._gone:
                 callback(endpoint)

@@ -36,12 +36,17 @@ async def attempt(
     request: Request,
     timeouts: Timeouts,
     lease: Lease,
+    *,
+    whole: bool = False,
 ) -> Response:
-    """Raises UpstreamError when there is no head of an answer, or DeadlineExceeded when there is no time
-    left for one: in either case with the lease given back."""
+    """`whole`: the head comes with the finished answer only, so its time is the total.
+
+    Raises UpstreamError when there is no head of an answer, or DeadlineExceeded when there is no time
+    left for one: in either case with the lease given back.
+    """
     record = Attempt(endpoint.instance, endpoint.release, ctx.clock.monotonic())
     ctx.attempts.append(record)
-    first_byte = timeouts.first_byte
+    first_byte = timeouts.total if whole else timeouts.first_byte
     try:
         if ctx.deadline is not None:
             first_byte = ctx.deadline.bound(record.started, first_byte)

@@ -33,8 +33,8 @@ FROM_EXTERNAL = frozenset(
     {b"content-type", b"retry-after", b"retry-after-ms", b"x-should-retry", b"cache-control"}
 )
 """Response fields of external endpoints that clients see; their own ids and cookies are not ours."""
-CHARACTERS_PER_TOKEN = 4
-"""For estimates only, of load and of usage that nobody reported."""
+BYTES_PER_TOKEN = 4
+"""Of a request's body. For estimates only, of load and of usage that nobody reported."""
 DEFAULT_ANSWER = 256
 """Answer tokens assumed of a request that sets no bound."""
 
@@ -47,8 +47,6 @@ class ModelRequest(Protocol):
 
     @property
     def stream(self) -> bool | None: ...
-
-    def characters(self) -> int: ...
 
 
 class InferenceUpstream:
@@ -79,7 +77,7 @@ class InferenceUpstream:
             )
         streamed = bool(payload.stream)
         ctx.usage_wanted = not streamed or getattr(payload, "includes_usage", False)
-        ctx.prompt_tokens = payload.characters() // CHARACTERS_PER_TOKEN + 1
+        ctx.prompt_tokens = len(request.body) // BYTES_PER_TOKEN + 1
         answer = getattr(payload, "limit", None) or DEFAULT_ANSWER
         candidate = self._pick(ctx, tiers[0], answer)
         endpoint, target = candidate
@@ -87,10 +85,8 @@ class InferenceUpstream:
         body = _body_for(target, request.body, payload.model, usage_forced=not ctx.usage_wanted)
         upstream = self._request(ctx, request, candidate, body)
         timeouts: Timeouts = ctx.route.timeouts
-        if not streamed:  # the head comes with the whole answer
-            timeouts = msgspec.structs.replace(timeouts, first_byte=timeouts.total)
         lease = Lease(endpoint, ctx.clock, prompt=ctx.prompt_tokens, tokens=answer)
-        response = await attempt(self._client, ctx, endpoint, upstream, timeouts, lease)
+        response = await attempt(self._client, ctx, endpoint, upstream, timeouts, lease, whole=not streamed)
         if not endpoint.internal:
             response.headers = [field for field in response.headers if field[0] in FROM_EXTERNAL]
         response.headers.append((b"x-moonpool-release", f"{INFERENCE}@{endpoint.release}".encode()))
