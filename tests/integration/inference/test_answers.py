@@ -168,3 +168,40 @@ async def test_a_schema_the_engine_cannot_follow_is_refused(platform) -> None:
     response = await platform.post(CHAT, {**PARIS, "response_format": wanted})
     assert response.status_code == 400
     assert "no such type" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "change"),
+    [
+        ("/v1/completions", {"prompt": [10**10]}),
+        ("/v1/completions", {"prompt": [60_000]}),
+        ("/v1/completions", {"prompt": [60_000], "echo": True}),
+        ("/v1/embeddings", {"input": [60_000]}),
+        (
+            "/v1/chat/completions",
+            {
+                "messages": [*PARIS["messages"], *[{"role": "assistant", "content": "a"}] * 2],
+            },
+        ),
+        (
+            "/v1/chat/completions",
+            {
+                "messages": PARIS["messages"],
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {
+                        "name": "x",
+                        "schema": {
+                            "properties": {"a": {"type": "string", "minLength": 10**6}},
+                            "required": ["a"],
+                        },
+                    },
+                },
+            },
+        ),
+    ],
+)
+async def test_what_the_engine_cannot_take_is_refused_and_hurts_nobody(platform, path, change) -> None:
+    response = await platform.post(path, {"model": "smollm2", **change})
+    assert response.status_code == 400, response.text
+    assert (await platform.post(CHAT, {**PARIS, "max_tokens": 1})).status_code == 200

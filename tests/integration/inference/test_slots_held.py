@@ -26,11 +26,11 @@ async def idle(platform):
 
 
 async def test_a_stream_whose_client_leaves_frees_its_slot(platform) -> None:
-    async with platform.client() as client:
-        async with client.stream("POST", "/v1/completions", json={**LONG, "stream": True}) as response:
-            async for _ in response.aiter_lines():
-                break
-            assert (await platform.load())["running"] == 1
+    body = {**LONG, "stream": True}
+    async with platform.client() as client, client.stream("POST", "/v1/completions", json=body) as response:
+        async for _ in response.aiter_lines():
+            break
+        assert (await platform.load())["running"] == 1
     await platform.until(lambda load: load["running"] == 0, seconds=PATIENCE)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from moonpool.core.errors import InternalError, Unavailable
+from moonpool.core.errors import BadRequest, InternalError, Unavailable
 
 TIMEOUT = 10.0
 """Seconds; a question takes about one millisecond, unless the text is very long."""
@@ -67,7 +67,11 @@ class SideDoor:
         return msgspec.json.decode(await self._ask("POST", "/tokenize", body), type=_Tokens).tokens
 
     async def detokenize(self, tokens: list[int]) -> str:
-        answer = await self._ask("POST", "/detokenize", {"tokens": tokens})
+        """Raises BadRequest for tokens that the model does not have."""
+        try:
+            answer = await self._ask("POST", "/detokenize", {"tokens": tokens})
+        except InternalError:
+            raise BadRequest("The prompt has tokens that this model does not have.", param="prompt") from None
         return msgspec.json.decode(answer, type=_Content).content
 
     def close(self) -> None:

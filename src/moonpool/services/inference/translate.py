@@ -94,7 +94,7 @@ def check_text(request: TextRequest) -> None:
 
 
 def _sampling(request: ChatRequest | TextRequest, choice: int, logprobs: int | None) -> Sampling:
-    stop = request.stop
+    stop = [request.stop] if isinstance(request.stop, str) else request.stop or []
     return Sampling(
         max_tokens=request.limit,
         temperature=request.temperature,
@@ -107,7 +107,7 @@ def _sampling(request: ChatRequest | TextRequest, choice: int, logprobs: int | N
         logit_bias=request.logit_bias,
         logprobs=logprobs,
         seed=None if request.seed is None else request.seed + choice,
-        stop=[stop] if isinstance(stop, str) else stop or [],
+        stop=[text for text in stop if text],  # an empty one would end every answer before it began
     )
 
 

@@ -112,7 +112,9 @@ def test_sampling() -> None:
     assert (sampling.seed, sampling.logprobs, sampling.max_tokens) == (5, 0, 5)
     assert chat_sampling(chat(), 1).seed is None
     assert chat_sampling(chat(top_logprobs=None), 0).logprobs is None
-    assert text_sampling(text(logprobs=3, stop=["a", "b"]), 0).logprobs == 3
+    assert text_sampling(text(logprobs=3), 0).logprobs == 3
+    assert text_sampling(text(stop=["a", ""]), 0).stop == ["a"]
+    assert text_sampling(text(stop=""), 0).stop == []
 
 
 @pytest.mark.parametrize(
