@@ -14,6 +14,8 @@ from moonpool.contracts.config import SERVICES
 
 LIBRARIES = (
     "alembic.command",
+    "alembic.config",
+    "anyio._backends._asyncio",
     "httptools",
     "litestar",
     "sqlalchemy.dialects.sqlite.aiosqlite",
@@ -27,6 +29,19 @@ OURS = (
     *(f"moonpool.services.{name}.app" for name in SERVICES),
 )
 
+
+def _build_an_application() -> None:
+    """Never served: Litestar loads half of itself (and pydantic, where it is installed) when the first
+    application is made, and each child would load that for itself."""
+    from litestar import Litestar, get
+
+    @get("/{name:str}", sync_to_thread=False)
+    def handler(name: str, limit: int = 1) -> dict[str, int]:
+        return {name: limit}
+
+    Litestar([handler], logging_config=None)
+
+
 # A group of its own: Ctrl-C in the terminal is the supervisor's to handle, and reaches nobody else.
 os.setpgid(0, 0)
 gc.disable()  # no collection may touch (and thereby copy) what is about to be frozen
@@ -34,5 +49,7 @@ for _name in (*LIBRARIES, *OURS):
     # What is missing or broken is for those to tell who need it: the others start all the same.
     with contextlib.suppress(Exception):
         import_module(_name)
+with contextlib.suppress(Exception):
+    _build_an_application()
 # What is there now stays: the children's collectors need not look at it (and copy its pages).
 gc.freeze()
