@@ -9,16 +9,18 @@ these structs and is what everyone calls; each has `model`, `stream`, `character
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
 from moonpool.core.errors import BadRequest
-from moonpool.openai.messages import (
-    AssistantMessage,
-    FunctionName,
-    Message,
-    ToolMessage,
-    text_length,
+from moonpool.openai.formats import (
+    JsonSchemaFormat,
+    ResponseFormat,
+    Tool,
+    ToolChoice,
+    check_json_schema,
+    check_tools,
 )
+from moonpool.openai.messages import AssistantMessage, Message, ToolMessage, text_length
 
 ModelName = Annotated[str, Meta(min_length=1, max_length=256)]
 Temperature = Annotated[float, Meta(ge=0, le=2)]
@@ -38,72 +40,6 @@ Texts = Annotated[list[str], Meta(min_length=1, max_length=2048)]
 class StreamOptions(Struct, frozen=True, gc=False):
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
-
-
-class TextFormat(Struct, frozen=True, gc=False, tag_field="type", tag="text"):
-    pass
-
-
-class JsonObjectFormat(Struct, frozen=True, gc=False, tag_field="type", tag="json_object"):
-    pass
-
-
-class JsonSchema(Struct, frozen=True):
-    name: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_\-]{1,64}$")]
-    schema: dict[str, object] | UnsetType = UNSET
-    strict: bool | None = None
-    description: str | None = None
-
-
-class JsonSchemaFormat(Struct, frozen=True, tag_field="type", tag="json_schema"):
-    json_schema: JsonSchema
-
-
-class Function(Struct, frozen=True):
-    name: FunctionName
-    description: str | None = None
-    parameters: dict[str, object] | None = None
-    strict: bool | None = None
-
-
-class FunctionTool(Struct, frozen=True, tag_field="type", tag="function"):
-    function: Function
-
-
-class Custom(Struct, frozen=True):
-    name: FunctionName
-    description: str | None = None
-    format: dict[str, object] | None = None
-
-
-class CustomTool(Struct, frozen=True, tag_field="type", tag="custom"):
-    custom: Custom
-
-
-class NamedFunction(Struct, frozen=True, gc=False):
-    name: FunctionName
-
-
-class FunctionChoice(Struct, frozen=True, gc=False, tag_field="type", tag="function"):
-    function: NamedFunction
-
-
-class CustomChoice(Struct, frozen=True, gc=False, tag_field="type", tag="custom"):
-    custom: NamedFunction
-
-
-class AllowedTools(Struct, frozen=True):
-    mode: Literal["auto", "required"]
-    tools: list[dict[str, object]]
-
-
-class AllowedToolsChoice(Struct, frozen=True, tag_field="type", tag="allowed_tools"):
-    allowed_tools: AllowedTools
-
-
-Tool = FunctionTool | CustomTool
-ToolChoice = Literal["none", "auto", "required"] | FunctionChoice | CustomChoice | AllowedToolsChoice
-ResponseFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat
 
 
 class Thinking(Struct, frozen=True, gc=False):
@@ -167,9 +103,9 @@ class ChatCompletionRequest(Struct, frozen=True, kw_only=True):
                 hint='Set "logprobs": true, or leave top_logprobs out.',
             )
         if isinstance(self.response_format, JsonSchemaFormat):
-            _check_json_schema(self.response_format.json_schema)
+            check_json_schema(self.response_format.json_schema)
         if self.tools is not None or self.tool_choice is not None:
-            _check_tools(self.tools or (), self.tool_choice)
+            check_tools(self.tools or (), self.tool_choice)
 
 
 class CompletionRequest(Struct, frozen=True, kw_only=True):
@@ -328,40 +264,4 @@ def _check_assistant(message: AssistantMessage, index: int, *, last: bool) -> No
     if message.prefix and not last:
         raise BadRequest(
             "Only the last message can be a prefix to continue.", param=f"messages[{index}].prefix"
-        )
-
-
-def _check_json_schema(wanted: JsonSchema) -> None:
-    param = "response_format.json_schema.schema"
-    if wanted.schema is UNSET:
-        raise BadRequest("A response format of type json_schema needs a schema.", param=param)
-    assert isinstance(wanted.schema, dict)
-    if wanted.schema.get("type", "object") != "object":
-        raise BadRequest(
-            "The schema's root must be of type 'object'.",
-            param=f"{param}.type",
-            hint="Wrap other types in an object with one property.",
-        )
-
-
-def _check_tools(tools: Sequence[Tool], choice: ToolChoice | None) -> None:
-    names = [tool.function.name if isinstance(tool, FunctionTool) else tool.custom.name for tool in tools]
-    if len(set(names)) != len(names):
-        raise BadRequest("Two tools have the same name.", param="tools")
-    if choice is None or choice in ("none", "auto"):
-        return
-    if not names:
-        raise BadRequest(
-            "'tool_choice' needs 'tools'.",
-            param="tool_choice",
-            hint="Send the tools, or leave tool_choice out.",
-        )
-    wanted = None
-    if isinstance(choice, FunctionChoice):
-        wanted = choice.function.name
-    elif isinstance(choice, CustomChoice):
-        wanted = choice.custom.name
-    if wanted is not None and wanted not in names:
-        raise BadRequest(
-            f"'tool_choice' names '{wanted}', which is not among the tools.", param="tool_choice"
         )

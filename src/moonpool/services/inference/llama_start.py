@@ -81,7 +81,7 @@ async def start(path: Path, *, slots: int, context: int, threads: int, embedding
             hint="The file is damaged, too new for this engine, or needs more memory than there is.",
         ) from None
     _restore_signal_handlers()
-    _be_nice(_thread_ids() - before)
+    _be_nice(_thread_ids() - before - {thread.native_id for thread in threading.enumerate()})
     return Running(server, door)
 
 

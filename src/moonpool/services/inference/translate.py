@@ -6,6 +6,15 @@ What the engine would ignore without a word, or answer with 500, is refused here
 from msgspec import to_builtins
 
 from moonpool.core.errors import BadRequest
+from moonpool.openai.formats import (
+    AllowedToolsChoice,
+    CustomChoice,
+    FunctionChoice,
+    FunctionTool,
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    TextFormat,
+)
 from moonpool.openai.messages import (
     AssistantMessage,
     DeveloperMessage,
@@ -17,15 +26,6 @@ from moonpool.openai.messages import (
     ToolMessage,
     UserMessage,
     text_of,
-)
-from moonpool.openai.schema import (
-    AllowedToolsChoice,
-    CustomChoice,
-    FunctionChoice,
-    FunctionTool,
-    JsonObjectFormat,
-    JsonSchemaFormat,
-    TextFormat,
 )
 from moonpool.services.inference.engine import ChatPrompt, Sampling
 from moonpool.services.inference.schema import ChatRequest, TextRequest
