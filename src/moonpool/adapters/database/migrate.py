@@ -12,6 +12,7 @@ functions are synchronous: `SqliteDatabase.start` calls them in a thread, a fork
 import importlib.resources
 import os
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 LOCK_TIMEOUT = 120.0
 """Seconds to wait for another process's migration."""
 _BUSY_TIMEOUT = 10.0
+_ALEMBIC = threading.Lock()
+"""Alembic's `op` and `context` are the process's: two services of one process migrate one after the other."""
 
 
 def service_migrations(service: str) -> Path:
@@ -123,7 +126,11 @@ def _upgrade(path: Path, migrations: Path, revisions: Revisions) -> None:
     script = ScriptDirectory(str(migrations))
     engine = _engine(path)
     try:
-        with engine.connect() as connection, EnvironmentContext(Config(), script) as environment:
+        with (
+            _ALEMBIC,
+            engine.connect() as connection,
+            EnvironmentContext(Config(), script) as environment,
+        ):
             _run(environment, connection, script)
     except (sqlalchemy.exc.SQLAlchemyError, alembic.util.CommandError, OSError) as error:
         cause = getattr(error, "orig", None) or error
