@@ -53,6 +53,7 @@ class LocalJournal:
         self._size = 0
         self._published = 0
         self._streams: dict[str, bytes] = {}
+        self._marks: dict[str, bytes] = {}
         self._held: deque[bytes] = deque()
         self._batches = 0
         self._task: asyncio.Task[None] | None = None
@@ -66,11 +67,13 @@ class LocalJournal:
         self._write(line)
 
     def progress(self, id: str, count: int) -> None:
+        line = self._marks[id] = b"P %b %d\n" % (id.encode(), count)
         if not self._held:  # while the disk takes nothing, there is room for records only
-            self._write(b"P %b %d\n" % (id.encode(), count))
+            self._write(line)
 
     def close(self, id: str, value: bytes) -> None:
         self._streams.pop(id, None)
+        self._marks.pop(id, None)
         self._write(b"C %b %b\n" % (id.encode(), value))
 
     @property
@@ -152,7 +155,7 @@ class LocalJournal:
         """Leave a published segment; what is still open goes on in the new one."""
         old_fd, old_path = self._fd, self._path
         self._new_segment()
-        for line in list(self._streams.values()):
+        for line in (*self._streams.values(), *self._marks.values()):
             self._write(line)
         old_path.unlink(missing_ok=True)
         os.close(old_fd)
