@@ -59,7 +59,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     slots: PositiveInt = 4
     queue: Annotated[int, msgspec.Meta(ge=0)] = 64
-    context: PositiveInt = 8192
+    context: PositiveInt = 4096
     """Tokens of context a slot has."""
     threads: Annotated[int, msgspec.Meta(ge=0)] = 0
 

@@ -55,6 +55,8 @@ class Tracing:
             self._finish(ctx, request, 499, 0, None, Outcome.CANCELLED)
             raise
         response.headers.append((b"x-request-id", ctx.request_id.encode()))
+        if ctx.attempts:
+            response.headers.append((b"x-moonpool-attempts", b"%d" % len(ctx.attempts)))
         body = response.body
         if isinstance(body, Stream):
             self._follow(ctx, request, response.status, body)
