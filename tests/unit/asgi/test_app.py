@@ -1,0 +1,147 @@
+"""A service's application: every refusal an OpenAI object, probes, and the caller handed in."""
+
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from litestar import get, post
+
+from moonpool.asgi.app import create_app
+from moonpool.asgi.caller import Caller
+from moonpool.contracts import context
+from moonpool.core.errors import PaymentRequired, RateLimited, Unavailable
+from moonpool.core.principal import Principal
+
+
+class Body(msgspec.Struct):
+    number: int
+
+
+@get("/who")
+async def who(caller: Caller) -> dict[str, str]:
+    return {"user": caller.principal.user, "issuer": caller.issuer, "request": caller.request_id}
+
+
+@get("/items/{number:int}")
+async def item(number: int) -> dict[str, int]:
+    return {"number": number}
+
+
+@post("/items", status_code=200)
+async def add(data: Body) -> dict[str, int]:
+    return {"number": data.number}
+
+
+@get("/ours/{kind:str}")
+async def ours(kind: str) -> None:
+    errors = {
+        "pay": PaymentRequired("no money left"),
+        "slow": RateLimited("too many", retry_after=1.2),
+        "bug": ZeroDivisionError("secret detail"),
+    }
+    raise errors[kind]
+
+
+@pytest.fixture
+async def parts(make_parts):
+    return await make_parts("auth")
+
+
+@pytest.fixture
+async def call(parts):
+    checks: dict[str, Exception] = {}
+
+    async def optional() -> None:
+        if "optional" in checks:
+            raise checks["optional"]
+
+    async def required() -> None:
+        if "required" in checks:
+            raise checks["required"]
+
+    app = create_app(parts, [who, item, add, ours], required={"model": required}, optional={"disk": optional})
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+
+        async def ask(method: str, path: str, *, signed: bool = True, **arguments: Any) -> httpx.Response:
+            headers = {"x-request-id": "req_1"}
+            if signed:
+                value = context.sign(
+                    parts.context_key,
+                    issuer="gateway",
+                    audience="auth",
+                    principal=Principal(user="u"),
+                    now=parts.clock.time(),
+                )
+                headers[context.HEADER.decode()] = value.decode()
+            return await client.request(method, path, headers=headers, **arguments)
+
+        ask.checks = checks  # type: ignore[attr-defined]
+        yield ask
+
+
+async def test_the_caller_is_handed_in(call) -> None:
+    assert (await call("GET", "/who")).json() == {"user": "u", "issuer": "gateway", "request": "req_1"}
+
+
+async def test_unsigned_calls_are_refused(call) -> None:
+    answer = await call("GET", "/who", signed=False)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_context")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "arguments", "status", "code"),
+    [
+        ("GET", "/nowhere", {}, 404, "not_found"),
+        ("GET", "/items/x", {}, 404, "not_found"),
+        ("DELETE", "/who", {}, 405, "method_not_allowed"),
+        ("POST", "/items", {"content": b"{"}, 400, None),
+        ("POST", "/items", {"json": {"number": "x"}}, 400, "invalid_value"),
+        ("POST", "/items", {"json": {}}, 400, "invalid_value"),
+        ("GET", "/ours/pay", {}, 402, "insufficient_balance"),
+        ("GET", "/ours/slow", {}, 429, "rate_limit_exceeded"),
+        ("GET", "/ours/bug", {}, 500, "internal_error"),
+    ],
+)
+async def test_every_refusal_is_an_error_object(call, method, path, arguments, status, code) -> None:
+    answer = await call(method, path, **arguments)
+    assert answer.status_code == status
+    assert answer.headers["content-type"].startswith("application/json")
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    if code is not None:
+        assert error["code"] == code
+    assert "secret" not in answer.text
+    assert "Traceback" not in answer.text
+
+
+async def test_what_else_a_refusal_says(call) -> None:
+    assert "GET" in (await call("DELETE", "/who")).headers["allow"]
+    assert (await call("GET", "/ours/slow")).headers["retry-after"] == "2"
+
+
+async def test_probes(call, parts) -> None:
+    assert (await call("GET", "/livez", signed=False)).json() == {"status": "ok"}
+    ready = await call("GET", "/readyz", signed=False)
+    assert (ready.status_code, ready.json()["status"]) == (200, "ready")
+    assert set(ready.json()["checks"]) == {"database", "events", "model", "disk"}
+    call.checks["optional"] = Unavailable("full")
+    degraded = await call("GET", "/readyz", signed=False)
+    assert (degraded.status_code, degraded.json()["status"]) == (200, "degraded")
+    call.checks["required"] = Unavailable("gone")
+    unready = await call("GET", "/readyz", signed=False)
+    assert (unready.status_code, unready.json()["status"]) == (503, "unready")
+    assert (await call("GET", "/livez", signed=False)).status_code == 200
+
+
+async def test_the_event_log_is_of_use_but_not_needed(call, parts) -> None:
+    parts.events.away = True
+    answer = await call("GET", "/readyz", signed=False)
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+
+
+async def test_metrics_and_description(call) -> None:
+    assert (await call("GET", "/metrics", signed=False)).status_code == 200
+    described = (await call("GET", "/internal/openapi.json")).json()
+    assert "/who" in described["paths"]
+    assert "/livez" not in described["paths"]
