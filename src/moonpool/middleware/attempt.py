@@ -68,10 +68,11 @@ async def attempt(
     record.status = response.status
     body = response.body
     if isinstance(body, Stream):
+        if response.status == 200 and not whole:  # else its first byte tells nothing of the prefill rate
+            body.transform(_LoadFollower(lease))
         _follow(ctx, record, lease, response.status, body)
     else:
         record.ended = ctx.clock.monotonic()
-        lease.answered()
         lease.release(failed=response.status >= 500)
     return response
 
@@ -87,8 +88,6 @@ def _failed(ctx: Context, record: Attempt, lease: Lease, error: MoonpoolError) -
 
 
 def _follow(ctx: Context, record: Attempt, lease: Lease, status: int, body: Stream) -> None:
-    body.transform(_LoadFollower(lease))
-
     def settled(outcome: Outcome, error: Exception | None) -> None:
         if isinstance(error, MoonpoolError):
             _failed(ctx, record, lease, error)

@@ -33,9 +33,9 @@ def endpoint() -> Endpoint:
 
 @pytest.fixture
 def try_it(client, endpoint, clock):
-    async def call(ctx) -> Response:
+    async def call(ctx, whole: bool = False) -> Response:
         lease = Lease(endpoint, clock, prompt=10, tokens=100)
-        return await attempt(client, ctx, endpoint, Request("GET", "/"), TIMEOUTS, lease)
+        return await attempt(client, ctx, endpoint, Request("GET", "/"), TIMEOUTS, lease, whole=whole)
 
     return call
 
@@ -180,3 +180,28 @@ async def test_a_streamed_refusal_blames_the_endpoint(
     body.connect(sink)
     body.finish()
     assert endpoint.penalty(clock.monotonic()) > 0
+
+
+@pytest.mark.parametrize(
+    ("streamed", "status", "whole", "measured"),
+    [
+        (True, 200, False, True),
+        (True, 200, True, False),  # with the answer comes the time of its decoding
+        (True, 429, False, False),  # a quick refusal must not look like a quick prefill, and draw traffic
+        (False, 429, False, False),
+        (False, 200, True, False),
+    ],
+)
+async def test_only_a_first_token_tells_the_prefill_rate(
+    make_ctx, try_it, client, endpoint, clock, sink, streamed: bool, status: int, whole: bool, measured: bool
+) -> None:
+    client.answer = Response(status)
+    body = client.stream(status=status) if streamed else None
+    await try_it(make_ctx(), whole)
+    if body is not None:
+        body.connect(sink)
+        clock.advance(0.1)
+        body.feed(b"x")
+        body.finish()
+    assert idle(endpoint)
+    assert (endpoint.prefill_rate > 0) == measured
