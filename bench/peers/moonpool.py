@@ -1,6 +1,6 @@
 """Moonpool itself: the whole platform as `moonpool up` starts it, all filters on, real key, access log.
 
-The gateway is alone on its core; the services, which take its events, share the other cores with the load.
+The gateway is alone on its core; the services, which take its events, share the other cores with the load, which goes first.
 """
 
 import importlib.util
@@ -14,7 +14,7 @@ from typing import TypedDict
 
 import psutil
 
-from bench.machine import free_port, pin
+from bench.machine import free_port, pin, yield_to_load
 from bench.peers.peer import Peer, Setting, launch
 from bench.requests import MODEL, Site, stream_model
 
@@ -55,6 +55,7 @@ def start(setting: Setting) -> Peer | None:
         family = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
         return [member for member in family if member not in gateway]
 
+    yield_to_load(beside())
     return Peer("Moonpool", _version(), site, site, tuple(gateway), beside)
 
 
