@@ -1,6 +1,7 @@
 """Moonpool itself: the whole platform as `moonpool up` starts it, all filters on, real key, access log.
 
-The gateway is alone on its core; the services, which take its events, share the other cores with the load, which goes first.
+The gateway is alone on its core; the services, which take its events, share the other cores with the load,
+which goes first.
 """
 
 import importlib.util
