@@ -152,6 +152,10 @@ def main() -> None:
         peers, notes = start_peers(setting, names, console)
         for peer in peers:
             check(peer)
+        notes.append(
+            f"before the run, the gateway's core was away from a busy program for up to "
+            f"{machine.worst_pause(cores.gateway) * 1e3:.1f} ms: no p99 below that means anything"
+        )
         run = Run(peers, Plan(options.quick), console)
         rate = run.everything()
         notes.append(

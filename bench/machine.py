@@ -28,6 +28,20 @@ def cores() -> Cores:
     return Cores(gateway=mine[-1], others=frozenset(mine[:-1]))
 
 
+def worst_pause(core: int, seconds: float = 1.0) -> float:
+    """The longest time, in seconds, for which a busy program on this core was not run: what other programs
+    or the host under a virtual machine take, and what no server can be blamed for."""
+    mine = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    end = last = time.perf_counter()
+    end, worst = end + seconds, 0.0
+    while last < end:
+        now = time.perf_counter()
+        worst, last = max(worst, now - last), now
+    os.sched_setaffinity(0, mine)
+    return worst
+
+
 def confined(to: frozenset[int]) -> Callable[[], None]:
     """For `preexec_fn`: run on these cores only, and end when the benchmark ends, however it ends."""
     libc = ctypes.CDLL(None, use_errno=True)
