@@ -12,64 +12,66 @@ from moonpool.core.errors import BadRequest
 from moonpool.openai.messages import FunctionName
 
 
-class TextFormat(Struct, frozen=True, gc=False, tag_field="type", tag="text"):
+class TextFormat(Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="text"):
     pass
 
 
-class JsonObjectFormat(Struct, frozen=True, gc=False, tag_field="type", tag="json_object"):
+class JsonObjectFormat(
+    Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="json_object"
+):
     pass
 
 
-class JsonSchema(Struct, frozen=True):
+class JsonSchema(Struct, frozen=True, omit_defaults=True):
     name: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_\-]{1,64}$")]
     schema: dict[str, object] | UnsetType = UNSET
     strict: bool | None = None
     description: str | None = None
 
 
-class JsonSchemaFormat(Struct, frozen=True, tag_field="type", tag="json_schema"):
+class JsonSchemaFormat(Struct, frozen=True, omit_defaults=True, tag_field="type", tag="json_schema"):
     json_schema: JsonSchema
 
 
-class Function(Struct, frozen=True):
+class Function(Struct, frozen=True, omit_defaults=True):
     name: FunctionName
     description: str | None = None
     parameters: dict[str, object] | None = None
     strict: bool | None = None
 
 
-class FunctionTool(Struct, frozen=True, tag_field="type", tag="function"):
+class FunctionTool(Struct, frozen=True, omit_defaults=True, tag_field="type", tag="function"):
     function: Function
 
 
-class Custom(Struct, frozen=True):
+class Custom(Struct, frozen=True, omit_defaults=True):
     name: FunctionName
     description: str | None = None
     format: dict[str, object] | None = None
 
 
-class CustomTool(Struct, frozen=True, tag_field="type", tag="custom"):
+class CustomTool(Struct, frozen=True, omit_defaults=True, tag_field="type", tag="custom"):
     custom: Custom
 
 
-class NamedFunction(Struct, frozen=True, gc=False):
+class NamedFunction(Struct, frozen=True, omit_defaults=True, gc=False):
     name: FunctionName
 
 
-class FunctionChoice(Struct, frozen=True, gc=False, tag_field="type", tag="function"):
+class FunctionChoice(Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="function"):
     function: NamedFunction
 
 
-class CustomChoice(Struct, frozen=True, gc=False, tag_field="type", tag="custom"):
+class CustomChoice(Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="custom"):
     custom: NamedFunction
 
 
-class AllowedTools(Struct, frozen=True):
+class AllowedTools(Struct, frozen=True, omit_defaults=True):
     mode: Literal["auto", "required"]
     tools: list[dict[str, object]]
 
 
-class AllowedToolsChoice(Struct, frozen=True, tag_field="type", tag="allowed_tools"):
+class AllowedToolsChoice(Struct, frozen=True, omit_defaults=True, tag_field="type", tag="allowed_tools"):
     allowed_tools: AllowedTools
 
 

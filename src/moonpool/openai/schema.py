@@ -37,18 +37,18 @@ Tokens = Annotated[list[Natural], Meta(min_length=1)]
 Texts = Annotated[list[str], Meta(min_length=1, max_length=2048)]
 
 
-class StreamOptions(Struct, frozen=True, gc=False):
+class StreamOptions(Struct, frozen=True, omit_defaults=True, gc=False):
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
 
 
-class Thinking(Struct, frozen=True, gc=False):
+class Thinking(Struct, frozen=True, omit_defaults=True, gc=False):
     """DeepSeek's switch for thinking models."""
 
     type: Literal["enabled", "disabled", "auto"]
 
 
-class ChatCompletionRequest(Struct, frozen=True, kw_only=True):
+class ChatCompletionRequest(Struct, frozen=True, omit_defaults=True, kw_only=True):
     model: ModelName
     messages: Annotated[list[Message], Meta(min_length=1)]
     stream: bool | None = None
@@ -108,7 +108,7 @@ class ChatCompletionRequest(Struct, frozen=True, kw_only=True):
             check_tools(self.tools or (), self.tool_choice)
 
 
-class CompletionRequest(Struct, frozen=True, kw_only=True):
+class CompletionRequest(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """`prompt` is one text or one list of tokens, or a list of either; `suffix` fills in the middle."""
 
     model: ModelName
@@ -160,7 +160,7 @@ class CompletionRequest(Struct, frozen=True, kw_only=True):
                 )
 
 
-class EmbeddingRequest(Struct, frozen=True, kw_only=True):
+class EmbeddingRequest(Struct, frozen=True, omit_defaults=True, kw_only=True):
     model: ModelName
     input: str | Annotated[list[str | Natural | Tokens], Meta(min_length=1, max_length=131_072)]
     encoding_format: Literal["float", "base64"] | None = None

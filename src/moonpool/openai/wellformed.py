@@ -18,6 +18,18 @@ _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 
+def is_all_of(body: bytes, parsed: msgspec.Struct) -> bool:
+    """Whether `parsed` holds everything that stands in `body`: then nothing in it was overwritten, skipped
+    or unseen, and `check` has nothing to find.
+
+    By the argument of `_marks`: `parsed`, whose structs omit their defaults and whose tags were all in the
+    document, encodes to a part of it. What a client spells out needlessly (`"stop": null`), unknown fields
+    and duplicates make the sums differ, and only then the generic look is taken.
+    """
+    nested = body.count(b"{") + body.count(b"[")
+    return nested <= MAX_DEPTH and _marks(body) == _marks(_encode(parsed))
+
+
 def check(body: bytes) -> None:
     """Raise BadRequest when `body`, known to be JSON, is one of the documents told of above.
 

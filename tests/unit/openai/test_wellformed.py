@@ -2,12 +2,14 @@
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from moonpool.core.errors import BadRequest
 from moonpool.openai import wellformed
+from moonpool.openai.schema import ChatCompletionRequest, CompletionRequest, EmbeddingRequest
 
 
 def code_of(body: bytes) -> str | None:
@@ -111,3 +113,55 @@ def repeats(value: object) -> bool:
 def test_no_document_fools_it(value: object, ascii_only: bool) -> None:
     expected = "duplicate_key" if repeats(value) else None
     assert code_of(spelled(value, ascii_only).encode()) == expected
+
+
+def _structs(info: msgspec.inspect.Type, *, in_union: bool, seen: dict[type, bool]) -> None:
+    """Every struct that `info` can hold, and whether it stands in a union of structs wherever it stands."""
+    if isinstance(info, msgspec.inspect.Metadata):
+        _structs(info.type, in_union=in_union, seen=seen)
+    elif isinstance(info, msgspec.inspect.UnionType):
+        several = sum(isinstance(part, msgspec.inspect.StructType) for part in info.types) > 1
+        for part in info.types:
+            _structs(part, in_union=several, seen=seen)
+    elif isinstance(info, msgspec.inspect.ListType):
+        _structs(info.item_type, in_union=False, seen=seen)
+    elif isinstance(info, msgspec.inspect.DictType):
+        _structs(info.value_type, in_union=False, seen=seen)
+    elif isinstance(info, msgspec.inspect.StructType):
+        known = info.cls in seen
+        seen[info.cls] = in_union and seen.get(info.cls, True)
+        if not known:
+            for field in info.fields:
+                _structs(field.type, in_union=False, seen=seen)
+
+
+@pytest.mark.parametrize("schema", [ChatCompletionRequest, CompletionRequest, EmbeddingRequest])
+def test_what_the_quick_look_rests_on(schema: type[msgspec.Struct]) -> None:
+    seen: dict[type, bool] = {}
+    _structs(msgspec.inspect.type_info(schema), in_union=False, seen=seen)
+    assert schema in seen
+    for struct, in_union in seen.items():
+        config = struct.__struct_config__
+        assert config.omit_defaults, f"{struct} would encode defaults that the document does not have"
+        assert config.tag is None or in_union, f"{struct}'s tag may be missing from a document"
+
+
+@pytest.mark.parametrize(
+    ("body", "whole"),
+    [
+        (b'{"model":"m","messages":[{"role":"user","content":"hi"}]}', True),
+        (
+            b'{ "messages" : [ {"content":"h\\"i\\\\", "role":"user"} ], "model":"m", "temperature": 1.0}',
+            True,
+        ),
+        (b'{"model":"m","messages":[{"role":"user","content":"hi"}],"unknown":1}', False),
+        (b'{"model":"m","messages":[{"role":"user","content":"hi"}],"stop":null}', False),
+        (b'{"model":"x","model":"m","messages":[{"role":"user","content":"hi"}]}', False),
+        (b'{"model":"m","messages":[{"role":"user","role":"user","content":"hi"}]}', False),
+        (b'{"model":"m","messages":[{"role":"user","content":"hi"}],"n":1,"n":2}', False),
+        (b'{"model":"m","messages":[{"role":"user","content":"hi","content":"ho"}]}', False),
+    ],
+)
+def test_the_quick_look_is_sure_or_asks_for_the_other(body: bytes, whole: bool) -> None:
+    parsed = msgspec.json.decode(body, type=ChatCompletionRequest)
+    assert wellformed.is_all_of(body, parsed) is whole

@@ -20,6 +20,7 @@ from moonpool.openai.messages import (
     DeveloperMessage,
     FunctionMessage,
     Message,
+    PlainTextPart,
     SystemMessage,
     TextPart,
     ToolCall,
@@ -147,7 +148,7 @@ def _text(message: Message, index: int) -> str:
     content = message.content
     if isinstance(content, list) and not isinstance(message, AssistantMessage):
         for place, part in enumerate(content):
-            if not isinstance(part, TextPart):
+            if not isinstance(part, TextPart | PlainTextPart):
                 raise BadRequest(
                     "This model reads text only.",
                     code="unsupported_value",
