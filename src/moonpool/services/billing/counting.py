@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
-from sqlalchemy.exc import IntegrityError
 from structlog.typing import FilteringBoundLogger
 
 from moonpool.asgi.background import Backoff
@@ -27,7 +26,7 @@ GROUP = "billing"
 BATCH = 8
 """The log's events taken at once; each may carry hundreds of usage events."""
 SLICE = 500
-"""Usage events a statement: databases bound the parameters of one."""
+"""Usage events a statement: between statements others get at the database's thread."""
 LOOK = 5.0
 """Seconds between looks at the lag."""
 
@@ -71,9 +70,8 @@ class Counting:
                         await self._step(consumer)
                         self._trouble = ""
                         backoff.reset()
-            except (MoonpoolError, IntegrityError) as error:
-                # IntegrityError: another consumer stored the same event at this moment (store.py).
-                self._trouble = error.message if isinstance(error, MoonpoolError) else "a race; trying again"
+            except MoonpoolError as error:
+                self._trouble = error.message
                 self._log.warning("usage is not being stored", reason=self._trouble)
                 await asyncio.sleep(backoff.next())
 

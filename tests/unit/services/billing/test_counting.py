@@ -9,11 +9,13 @@ import pytest
 import structlog
 from prometheus_client import CollectorRegistry
 from sqlalchemy import func, select
+from sqlalchemy.dialects import postgresql
 
 from moonpool.asgi.background import Backoff
 from moonpool.contracts.usage import TOPIC, Usage, UsageEvent
 from moonpool.core.errors import Unavailable
 from moonpool.ports.events import Delivered, Event
+from moonpool.services.billing import store
 from moonpool.services.billing.counting import GROUP, Counting
 from moonpool.services.billing.tables import rejected_events, usage_events
 
@@ -101,6 +103,34 @@ async def test_the_first_word_counts(parts, counting) -> None:
         assert (await connection.execute(select(usage_events.c.prompt_tokens))).scalar_one() == 7
 
 
+async def test_what_is_stored_is_what_came(parts, counting) -> None:
+    """Rows are positional: every field a value of its own, so that none can stand in another's place."""
+    numbers = Usage(prompt_tokens=11, cached_tokens=12, completion_tokens=13, reasoning_tokens=14)
+    texts = {name: name for name in ("user", "tenant", "key", "route", "model", "target", "release")}
+    for number, (streamed, estimated) in enumerate([(True, False), (False, True)]):
+        event = UsageEvent(
+            id=f"req_{number}",
+            at=200_000.5,
+            usage=numbers,
+            streamed=streamed,
+            estimated=estimated,
+            outcome="cancelled",
+            **texts,
+        )
+        await counting.store(delivered(Event("e", "k", msgspec.json.encode(event))))
+        async with parts.database.snapshot() as connection:
+            assert await store.find(connection, "tenant", "user", event.id) == event
+            row = (await connection.execute(select(usage_events).where(usage_events.c.id == event.id))).one()
+            assert (row.day, row.stored_at) == (2, parts.clock.time())
+
+
+def test_both_dialects_pass_over_known_ids_and_tell_the_new_ones() -> None:
+    assert "ON CONFLICT DO NOTHING" in store._INSERT_SQLITE
+    assert store._INSERT_SQLITE.count("?") == len(usage_events.columns)
+    statement = str(store._INSERT_POSTGRESQL.compile(dialect=postgresql.dialect()))
+    assert "ON CONFLICT (id) DO NOTHING RETURNING usage_events.id" in statement
+
+
 async def test_a_poisoned_event_is_kept_beside_and_stops_nobody(parts, counting, metrics) -> None:
     parts.events.topics[TOPIC] = [usage("a"), Event("bad\0", "t", b"{poison"), usage("b")]
     async with running(counting):
@@ -122,7 +152,6 @@ async def test_a_poisoned_event_that_comes_again_is_kept_once(parts, counting) -
 
 async def test_a_batch_is_all_or_nothing(parts, counting, monkeypatch) -> None:
     """Dies after the events were inserted, before the transaction ended."""
-    from moonpool.services.billing import store
 
     async def die(*_: object) -> int:
         raise Unavailable("disk full")
