@@ -12,6 +12,7 @@ from sqlalchemy import (
     ColumnElement,
     Double,
     Index,
+    Insert,
     Integer,
     LargeBinary,
     MetaData,
@@ -19,10 +20,10 @@ from sqlalchemy import (
     Text,
     and_,
     delete,
-    insert,
     or_,
     select,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 
 from moonpool.contracts.requests import RequestRecord
 from moonpool.core.errors import NotFound
@@ -51,6 +52,7 @@ requests = Table(
 )
 
 _record = msgspec.json.Decoder(RequestRecord)
+_encoder = msgspec.json.Encoder()
 
 
 class Measure(NamedTuple):
@@ -62,16 +64,32 @@ class Measure(NamedTuple):
     flags: tuple[str, ...]
 
 
+def _upserts() -> dict[str, Insert]:
+    """By dialect: SQLAlchemy has no neutral form of it."""
+    statements = sqlite.insert(requests), postgresql.insert(requests)
+    return {
+        name: statement.on_conflict_do_update(
+            index_elements=["id"],
+            set_={
+                column.name: statement.excluded[column.name] for column in requests.c if column.name != "id"
+            },
+        )
+        for name, statement in zip(("sqlite", "postgresql"), statements, strict=True)
+    }
+
+
+_UPSERTS = _upserts()
+
+
 class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def add(self, records: Sequence[RequestRecord]) -> None:
         """Adding a record again replaces it: events may come twice."""
-        rows = {record.id: _row(record) for record in records}
         async with self._database.transaction() as connection:
-            await connection.execute(delete(requests).where(requests.c.id.in_(list(rows))))
-            await connection.execute(insert(requests), list(rows.values()))
+            statement = _UPSERTS[connection.dialect.name]
+            await connection.execute(statement, [_row(record) for record in records])
 
     async def find(self, tenant: str, id: str) -> RequestRecord:
         query = select(requests.c.record).where(_visible(tenant), requests.c.id == id)
@@ -135,7 +153,7 @@ def _row(record: RequestRecord) -> dict[str, object]:
         "flags": "".join(f",{flag}" for flag in record.flags) + ",",
         "duration_ms": record.duration_ms,
         "first_byte_ms": record.first_byte_ms,
-        "record": msgspec.json.encode(record),
+        "record": _encoder.encode(record),
     }
 
 
