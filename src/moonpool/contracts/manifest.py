@@ -78,3 +78,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     calls: tuple[str, ...] = ()
     instances: int = 1
     drain_timeout: float = 30.0
+    nice: int = 0
+    """What is added to its processes' niceness (nice(2), 0 to 19). Above 0 for a service that mostly does
+    what nobody waits for: when CPUs are short that work waits, not people's answers."""

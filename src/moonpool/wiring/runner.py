@@ -58,6 +58,9 @@ def run_child(
     """Run the module until it is told to end; the exit code. A StartupError's text goes to `status`."""
     log = logs.set_up(module=settings.name, instance=settings.instance, level=settings.log_level)
     try:
+        manifest = module.load_manifest()
+        if manifest is not None and manifest.nice:
+            os.nice(manifest.nice)  # before there are other threads: on Linux each has its own
         entry = module.load_entry()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_until_told(entry, settings, sockets, lifeline))

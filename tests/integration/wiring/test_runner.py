@@ -10,6 +10,7 @@ import pytest
 
 PROGRAM = """
 import asyncio, sys, time
+from moonpool.contracts.manifest import Manifest
 from moonpool.core.errors import StartupError
 from moonpool.wiring import runner
 from moonpool.wiring.registry import Module
@@ -32,7 +33,10 @@ runner.GRACE = 0.1
 settings = ModuleSettings(
     name="chat", instance="chat-0-1", endpoint="unix:x", data=".", topology="t", drain_timeout=0.1
 )
-module = Module(name="chat", entry="__main__:run")
+MANIFEST = Manifest(service="chat", summary="", nice=5)
+module = Module(
+    name="chat", entry="__main__:run", manifest="__main__:MANIFEST" if sys.argv[3] == "nice" else ""
+)
 sys.exit(runner.run_child(module, settings, [], int(sys.argv[1]), int(sys.argv[2])))
 """
 
@@ -98,6 +102,15 @@ def test_the_end_of_its_lifeline_drains_it(start):
     os.close(child.lifeline)
     assert child.end() == 0
     assert child.said == ""
+
+
+@pytest.mark.parametrize(("behaviour", "added"), [("well", 0), ("nice", 5)])
+def test_background_work_gives_way_to_answers(start, behaviour, added):
+    child = start(behaviour).serving()
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, child.process.pid) == min(own + added, 19)
+    os.close(child.lifeline)
+    assert child.end() == 0
 
 
 @pytest.mark.parametrize("behaviour", ["stuck", "linger"])

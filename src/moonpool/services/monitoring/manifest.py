@@ -22,6 +22,7 @@ def _route(path: str, access: Access, summary: str, *, quiet: bool = False) -> R
 MANIFEST = Manifest(
     service="monitoring",
     summary="Health of everything, recent requests with their decisions, all metrics in one place",
+    nice=5,  # records may come a second later
     routes=(
         _route("/api/monitoring/health", Access.ADMIN, "The health of every instance", quiet=True),
         _route("/api/monitoring/summary", Access.ADMIN, "The last minutes in figures"),

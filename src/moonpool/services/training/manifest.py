@@ -23,6 +23,7 @@ def _route(method: str, path: str, summary: str, body: BodyKind = BodyKind.NONE)
 MANIFEST = Manifest(
     service="training",
     summary="Fine-tuning jobs: accepted, queued, listed, cancelled",
+    nice=5,  # hours of work that nobody watches
     routes=(
         _route("POST", _JOBS, "Create a fine-tuning job", BodyKind.BUFFERED),
         _route("GET", _JOBS, "List fine-tuning jobs"),
