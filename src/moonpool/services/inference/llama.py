@@ -25,7 +25,13 @@ from moonpool.services.inference.engine import (
 )
 from moonpool.services.inference.llama_start import Callback, Running, Server, start
 from moonpool.services.inference.llama_vectors import Vectors
-from moonpool.services.inference.llama_wire import EventReader, chat_body, completion_body, refusal
+from moonpool.services.inference.llama_wire import (
+    EventReader,
+    chat_body,
+    completion_body,
+    refusal,
+    schema_param,
+)
 
 Handle = Callable[[bytes, Callback], None]
 
@@ -68,7 +74,9 @@ class LlamaEngine:
 
     def chat(self, prompt: ChatPrompt, sampling: Sampling) -> Generation:
         handle = self._running().handle_chat_completions
-        return LlamaGeneration(self._workers, handle, chat_body(prompt, sampling), sampling.logprobs)
+        return LlamaGeneration(
+            self._workers, handle, chat_body(prompt, sampling), sampling.logprobs, schema_param(prompt)
+        )
 
     def complete(self, prompt: Prompt, sampling: Sampling) -> Generation:
         handle = self._running().handle_completions
@@ -100,11 +108,17 @@ class LlamaGeneration:
     """See engine.Generation. Its worker thread ends with it."""
 
     def __init__(
-        self, workers: ThreadPoolExecutor, handle: Handle, body: bytes, logprobs: int | None
+        self,
+        workers: ThreadPoolExecutor,
+        handle: Handle,
+        body: bytes,
+        logprobs: int | None,
+        schema: str | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[bytes | MoonpoolError | None] = asyncio.Queue()
-        self._reader = EventReader(logprobs=logprobs)
+        self._reader = EventReader(logprobs=logprobs, schema=schema)
+        self._schema = schema
         self._cancelled = threading.Event()
         self._work = self._loop.run_in_executor(workers, self._run, handle, body)
 
@@ -132,7 +146,7 @@ class LlamaGeneration:
             if not self._cancelled.is_set():
                 handle(body, self._on_event)
         except (ValueError, RuntimeError) as error:
-            self._tell(refusal(error))
+            self._tell(refusal(error, self._schema))
         finally:
             self._tell(None)
 

@@ -148,7 +148,8 @@ def _sampling(sampling: Sampling) -> dict[str, object]:
 class EventReader:
     """The events of one generation in, pieces and the end out."""
 
-    def __init__(self, *, logprobs: int | None) -> None:
+    def __init__(self, *, logprobs: int | None, schema: str | None = None) -> None:
+        self._schema = schema
         self._alternatives = logprobs
         self._reason: str | None = None
         self.finished = False
@@ -162,7 +163,7 @@ class EventReader:
         if event is None:
             return
         if event.error is not None:
-            raise translate(event.error)
+            raise translate(event.error, self._schema)
         for choice in event.choices:
             self._reason = choice.finish_reason or self._reason
             piece = self._piece(choice)
@@ -220,8 +221,14 @@ def read_vector(data: bytes) -> Vector:
     return Vector(answer.data[0].embedding, answer.usage.prompt_tokens)
 
 
-def translate(error: EngineError) -> MoonpoolError:
-    """The engine's refusals are about the request; what it cannot explain is ours."""
+def schema_param(prompt: ChatPrompt) -> str | None:
+    """What a JSON schema that the engine cannot follow is blamed on."""
+    return "response_format" if prompt.response_format else "tools" if prompt.tools else None
+
+
+def translate(error: EngineError, schema: str | None = None) -> MoonpoolError:
+    """The engine's refusals are about the request; what it cannot explain is ours. `schema` is the
+    parameter with the JSON schema, if there is one."""
     if error.n_ctx:
         return BadRequest(
             f"This model's maximum context length is {error.n_ctx} tokens. "
@@ -230,14 +237,28 @@ def translate(error: EngineError) -> MoonpoolError:
             hint="Shorten the prompt.",
         )
     if error.code in (400, 501):
-        return BadRequest(f"The model cannot serve this request: {error.message}", code="unsupported_value")
+        return _unsupported(error.message, schema)
     if error.code == 503:
         return Unavailable("The model is not ready.", retry_after=1.0)
     return InternalError("The engine failed.")
 
 
-def refusal(error: ValueError | RuntimeError) -> MoonpoolError:
+def refusal(error: ValueError | RuntimeError, schema: str | None = None) -> MoonpoolError:
     """What the engine throws while it prepares a request, before anything has run."""
     if isinstance(error, ValueError):
-        return BadRequest(f"The model cannot serve this request: {error}", code="unsupported_value")
+        return _unsupported(str(error), schema)
     return InternalError("The engine failed to start the request.")
+
+
+def _unsupported(message: str, schema: str | None) -> BadRequest:
+    """A schema's fault is told without the engine's story of how it came upon it."""
+    _, found, fault = message.partition("JSON schema error at ")
+    if schema is not None and (found or "failed to parse grammar" in message):
+        told = f"at {fault.rstrip('.')}" if found else "it repeats something too often"
+        return BadRequest(
+            f"This model cannot follow the JSON schema: {told}.",
+            code="unsupported_value",
+            param=schema,
+            hint="Use a simpler schema.",
+        )
+    return BadRequest(f"The model cannot serve this request: {message}", code="unsupported_value")

@@ -20,6 +20,7 @@ from moonpool.openai.chunks import (
 )
 from moonpool.openai.schema import EmbeddingRequest
 from moonpool.services.inference.answers import ChatCollector, Collector, Head, Tally, TextCollector
+from moonpool.services.inference.bounds import check_messages, check_prompt
 from moonpool.services.inference.engine import Engine, Finished, Generation, Piece, Prompt, Vector
 from moonpool.services.inference.events import ChatEvents, Events, TextEvents
 from moonpool.services.inference.models import Job, Load, LocalModel, load_of, run
@@ -79,6 +80,8 @@ class Inference:
         model = self._find(request.model)
         data = []
         tokens = 0
+        for index, text in enumerate(request.inputs()):
+            check_prompt(text, model.engine.info.context, f"input[{index}]")
         async with model.vectors.slot():
             for index, text in enumerate(request.inputs()):
                 vector = await _embed(model.engine, text, index)
@@ -157,6 +160,7 @@ def cut(vector: list[float], dimensions: int | None) -> list[float]:
 
 
 def _chat_jobs(engine: Engine, request: ChatRequest) -> list[Job]:
+    check_messages(request.messages, engine.info.context)
     prompt = chat_prompt(request, knows_tools=engine.info.knows_tools)
     return [
         Job(index=index, prompt=0, start=partial(engine.chat, prompt, chat_sampling(request, index)))
@@ -167,6 +171,8 @@ def _chat_jobs(engine: Engine, request: ChatRequest) -> list[Job]:
 async def _text_jobs(engine: Engine, request: TextRequest) -> list[Job]:
     """OpenAI numbers choices prompt by prompt."""
     check_text(request)
+    for prompt in request.prompts():
+        check_prompt(prompt, engine.info.context, "prompt")
     jobs: list[Job] = []
     for number, prompt in enumerate(request.prompts()):
         echo = ""

@@ -23,7 +23,11 @@ def local_models(models: Mapping[str, ModelConfig]) -> dict[str, Path]:
     for alias, model in models.items():
         for target in model.targets:
             if target.local:
-                found[alias] = check(Path(target.local).expanduser(), where=f"models.{alias}")
+                found[alias] = check(
+                    Path(target.local).expanduser(),
+                    where=f"models.{alias}",
+                    hint="Correct the path, or leave `models` out to use the packaged model.",
+                )
                 break
     return found
 
@@ -36,11 +40,11 @@ def packaged_weights() -> Path:
         files = []
     for file in files:
         if file.suffix == ".gguf":
-            return check(Path(str(file.locate())), where=PACKAGE)
+            return check(Path(str(file.locate())), where=PACKAGE, hint=f"{INSTALL}.")
     raise StartupError("the packaged model's weights are not installed", where=PACKAGE, hint=f"{INSTALL}.")
 
 
-def check(path: Path, *, where: str) -> Path:
+def check(path: Path, *, where: str, hint: str) -> Path:
     """`path` when it is a readable GGUF file. Raises StartupError otherwise."""
     try:
         with path.open("rb") as file:
@@ -49,7 +53,7 @@ def check(path: Path, *, where: str) -> Path:
         raise StartupError(
             f"the model's weights cannot be read: {path} ({error.strerror})",
             where=where,
-            hint=f"Correct the path, or leave `models` out to use the packaged model. {INSTALL}.",
+            hint=hint,
         ) from None
     if magic != _MAGIC:
         raise StartupError(

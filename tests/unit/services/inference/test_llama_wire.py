@@ -6,11 +6,13 @@ import pytest
 from moonpool.core.errors import BadRequest, InternalError, Unavailable, UpstreamMalformed
 from moonpool.services.inference.engine import ChatPrompt, Finished, Piece, Sampling
 from moonpool.services.inference.llama_wire import (
+    EngineError,
     EventReader,
     chat_body,
     completion_body,
     read_vector,
     refusal,
+    translate,
 )
 
 
@@ -141,3 +143,21 @@ def test_vectors() -> None:
         read_vector(b'{"data": []}')
     with pytest.raises(InternalError):
         read_vector(b'{"error": {"code": 500, "message": "x"}}')
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Unable to generate parser: JSON schema error at #/properties/a: unrecognized type x",
+        "failed to parse grammar",
+    ],
+)
+def test_a_schema_that_cannot_be_followed_is_blamed_on_its_parameter(said: str) -> None:
+    for error in (
+        refusal(ValueError(said), "response_format"),
+        translate(EngineError(said, 400), "response_format"),
+    ):
+        assert isinstance(error, BadRequest)
+        assert error.param == "response_format"
+        assert "parser" not in error.message
+        assert "JSON schema" in error.message
