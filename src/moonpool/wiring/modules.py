@@ -156,6 +156,12 @@ class _LifespanErrors:
             raise
 
 
+async def _uvicorn(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
+    """uvicorn exits the process when the application does not start, and would take the reason with it."""
+    with contextlib.suppress(SystemExit):
+        await server.serve(sockets=sockets)
+
+
 async def _serve(
     app: ASGIApp,
     settings: ModuleSettings,
@@ -178,7 +184,7 @@ async def _serve(
         timeout_graceful_shutdown=max(1, int(settings.drain_timeout)),
     )
     server = _Server(config)
-    serving = asyncio.create_task(server.serve(sockets=sockets), name="serve")
+    serving = asyncio.create_task(_uvicorn(server, sockets), name="serve")
     stopping = asyncio.create_task(stop.wait(), name="stop")
     try:
         while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
