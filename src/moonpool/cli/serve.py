@@ -48,12 +48,15 @@ def serve(
     from moonpool.wiring.configuration import load_config
     from moonpool.wiring.layout import Layout, default_data
 
+    targets = tuple(name.strip() for name in target.split(",") if name.strip())
+    if not targets:
+        raise typer.BadParameter("name at least one module, for example gateway", param_hint="--target")
     path = str(config.absolute()) if config is not None else ""
     document = load_config(path)
     gateway = document.gateway
     host = f"[{gateway.host}]" if ":" in gateway.host else gateway.host
     plan = serving.ServePlan(
-        targets=tuple(name.strip() for name in target.split(",") if name.strip()),
+        targets=targets,
         listen=_addresses(listen, "MOONPOOL_LISTEN", "--listen"),
         peers=_addresses(peer, "MOONPOOL_PEERS", "--peer"),
         public=f"{'https' if gateway.tls_certificate else 'http'}://{host}:{gateway.port}",

@@ -55,7 +55,14 @@ def test_doctor(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", [("up", "--port", "70000"), ("serve",), ("serve", "--target=chat", "--listen", "chat"), ("fly",)]
+    "words",
+    [
+        ("up", "--port", "70000"),
+        ("serve",),
+        ("serve", "--target=,"),
+        ("serve", "--target=chat", "--listen", "chat"),
+        ("fly",),
+    ],
 )
 def test_wrong_use_is_told(words):
     refused = moonpool(*words)

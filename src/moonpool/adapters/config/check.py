@@ -4,14 +4,17 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
+from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from moonpool.adapters.config.document import Path
 from moonpool.adapters.config.schema import suggest
 from moonpool.contracts.config import (
+    LIMIT_DIMENSIONS,
     SERVICES,
     GatewayConfig,
+    LimitConfig,
     ModelConfig,
     PlatformConfig,
     TargetConfig,
@@ -19,6 +22,8 @@ from moonpool.contracts.config import (
 
 CAPABILITIES = ("chat", "completions", "embeddings")
 LOG_LEVELS = ("debug", "info", "warning", "error")
+_ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
+"""As the model service has it for those that are added by API."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -32,6 +37,7 @@ def check(config: PlatformConfig) -> list[Problem]:
     """All that does not fit, in the order of the document's sections."""
     return [
         *_models(config.models),
+        *_limits(config.limits),
         *_gateway(config.gateway, shared_cache=bool(config.infrastructure.cache)),
         *_services(config),
         *_telemetry(config),
@@ -41,8 +47,12 @@ def check(config: PlatformConfig) -> list[Problem]:
 def _models(models: Mapping[str, ModelConfig]) -> Iterator[Problem]:
     for alias, model in models.items():
         path: Path = ("models", alias)
-        if not alias or alias != alias.strip():
-            yield Problem(path, "an alias must not be empty or begin or end with a blank", "Rename it.")
+        if not _ALIAS.fullmatch(alias):
+            yield Problem(
+                path,
+                f"{alias[:140]!r} cannot be a model's name",
+                "Letters, digits and . _ : / -, at most 128, the first one a letter or digit.",
+            )
         for index, target in enumerate(model.targets):
             yield from _target(target, (*path, "targets", index))
         if not any(target.weight for target in model.targets):
@@ -97,6 +107,39 @@ def _is_http(url: str) -> bool:
         return False
     plain = not (parts.query or parts.fragment or "@" in parts.netloc) and " " not in url
     return parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0 and plain
+
+
+def _limits(limits: Mapping[str, LimitConfig]) -> Iterator[Problem]:
+    for name, limit in limits.items():
+        path: Path = ("limits", name)
+        dimension, colon, which = name.partition(":")
+        if name != "default" and dimension not in LIMIT_DIMENSIONS:
+            known = ["default", *(f"{one}:NAME" for one in LIMIT_DIMENSIONS)]
+            yield Problem(path, f"{name} says not whom it limits", suggest(name, known))
+        elif name != "default" and (not colon or not which):
+            yield Problem(
+                path,
+                f"{name} says not which {dimension} it limits",
+                f"Write {dimension}:NAME for one, or {dimension}:* for each.",
+            )
+        elif name == "key:*":
+            yield Problem(path, "each key is limited by `default` already", "Write default.")
+        elif dimension == "route" and which != "*" and not which.startswith("/"):
+            yield Problem(path, f"{which} is not a path", "Write it like route:/v1/chat/completions.")
+        elif dimension == "address" and which != "*" and not _is_address(which):
+            yield Problem(path, f"{which} is not an IP address", "Write it like address:192.0.2.7.")
+        if limit.burst is not None and limit.requests_per_minute is None and name != "default":
+            yield Problem(
+                (*path, "burst"), "burst is of requests_per_minute, which is not given", "Give both, or none."
+            )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _gateway(gateway: GatewayConfig, *, shared_cache: bool) -> Iterator[Problem]:

@@ -17,6 +17,7 @@ _MAX_BYTES = 4 * 1024 * 1024
 _MAX_NODES = 100_000
 """Aliases make a small file a huge document."""
 _MAX_DEPTH = 50
+_SYNTAX = "Look there and in the line before: indent with blanks, never tabs, and close what was opened."
 
 
 def read_yaml(file: FilePath) -> Document:
@@ -32,7 +33,9 @@ def read_yaml(file: FilePath) -> Document:
         ) from error
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise StartupError("the file is not UTF-8 text", where=f"{file}:{line}") from error
+        raise StartupError(
+            "the file is not UTF-8 text", where=f"{file}:{line}", hint="Save it as UTF-8."
+        ) from error
     if len(raw) > _MAX_BYTES:
         raise StartupError("the file is too large to be a configuration", where=str(file))
     return parse_yaml(text, str(file))
@@ -52,9 +55,17 @@ def parse_yaml(text: str, source: str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = source if mark is None else f"{source}:{mark.line + 1}"
-        raise StartupError(f"this is not YAML: {error.problem or error.context}", where=where) from error
+        raise StartupError(
+            f"this is not YAML: {error.problem or error.context}", where=where, hint=_SYNTAX
+        ) from error
+    except RecursionError:  # the parser's own, long before a depth of ours
+        raise StartupError(
+            "the document is nested too deeply", where=source, hint=f"At most {_MAX_DEPTH} levels are read."
+        ) from None
     except (yaml.YAMLError, ValueError) as error:  # characters it cannot have; dates there are not
-        raise StartupError(f"this is not YAML: {str(error).splitlines()[0]}", where=source) from error
+        raise StartupError(
+            f"this is not YAML: {str(error).splitlines()[0]}", where=source, hint=_SYNTAX
+        ) from error
 
 
 class _Reader:
@@ -98,7 +109,9 @@ class _Reader:
             inner = (*path, key)
             if key in found:
                 before = self._document.where(inner)
-                raise self._error(f"{spell(inner)} is there twice, first at {before}", key_node)
+                raise self._error(
+                    f"{spell(inner)} is there twice, first at {before}", key_node, "Remove one of them."
+                )
             # A whole section is looked for where its key stands, a value where it stands itself.
             scalar = isinstance(value_node, yaml.ScalarNode)
             self._document.places[inner] = self._place(value_node if scalar else key_node)

@@ -68,7 +68,8 @@ TARGET = ("models", "a", "targets", 0)
         (models(a=model("a")), ("models", "a", "fallbacks"), "circle: a → a"),
         (models(a=model("b"), b=model("c"), c=model("b")), ("models", "b", "fallbacks"), "b → c → b"),
         (models(a=model(capabilities=("chatt",))), ("models", "a", "capabilities", 0), "chatt"),
-        (models(**{" a": model()}), ("models", " a"), "alias"),
+        (models(**{" a": model()}), ("models", " a"), "cannot be a model's name"),
+        (models(**{"a b/é": model()}), ("models", "a b/é"), "cannot be a model's name"),
         (PlatformConfig(services={"chta": ServiceConfig()}), ("services", "chta"), "chta"),
         (
             PlatformConfig(gateway=GatewayConfig(tls_key="k")),

@@ -203,3 +203,19 @@ def test_a_fault_in_the_environment_names_the_variable(
     assert error.where == name
     assert message in error.message
     assert hint in (error.hint or "")
+
+
+def test_a_nest_of_brackets_is_told_and_no_crash(tmp_path: Path) -> None:
+    error = refuse(tmp_path, "models: " + "[" * 3000 + "]" * 3000)
+    assert "nested too deeply" in error.message
+    assert error.hint
+
+
+@pytest.mark.parametrize(
+    "text", ["models: [", "models:\n\ta: 1\n", "a: 1\na: 2\n", "models: {}\n---\na: 1\n"]
+)
+def test_what_is_no_good_yaml_is_told_with_line_and_way_out(tmp_path: Path, text: str) -> None:
+    error = refuse(tmp_path, text)
+    assert error.where
+    assert f"{tmp_path / 'c.yaml'}:" in error.where
+    assert error.hint
