@@ -90,6 +90,11 @@ class ChatCompletionRequest(Struct, frozen=True, omit_defaults=True, kw_only=Tru
         options = self.stream_options
         return options is not None and options.include_usage is True
 
+    @property
+    def open_ended(self) -> bool:
+        """Whether there is JSON in it whose depth this schema does not bound."""
+        return not (self.tools is None and self.response_format is None and self.tool_choice is None)
+
     def characters(self) -> int:
         return sum([text_length(message) for message in self.messages])
 

@@ -20,14 +20,18 @@ _encode = msgspec.json.Encoder().encode
 
 def is_all_of(body: bytes, parsed: msgspec.Struct) -> bool:
     """Whether `parsed` holds everything that stands in `body`: then nothing in it was overwritten, skipped
-    or unseen, and `check` has nothing to find.
+    or unseen, and `check` has nothing to find but depth, where the struct leaves depth open.
 
     By the argument of `_marks`: `parsed`, whose structs omit their defaults and whose tags were all in the
     document, encodes to a part of it. What a client spells out needlessly (`"stop": null`), unknown fields
     and duplicates make the sums differ, and only then the generic look is taken.
     """
-    nested = body.count(b"{") + body.count(b"[")
-    return nested <= MAX_DEPTH and _marks(body) == _marks(_encode(parsed))
+    return _marks(body) == _marks(_encode(parsed))
+
+
+def may_be_deep(body: bytes) -> bool:
+    """Whether there are enough brackets in `body` for more levels than are allowed."""
+    return body.count(b"{") + body.count(b"[") > MAX_DEPTH
 
 
 def check(body: bytes) -> None:
@@ -50,7 +54,7 @@ def check(body: bytes) -> None:
         ) from None
     except msgspec.DecodeError as error:
         raise malformed(error) from None
-    if body.count(b"{") + body.count(b"[") > MAX_DEPTH:
+    if may_be_deep(body):
         _check_depth(document)
 
 

@@ -165,3 +165,32 @@ def test_what_the_quick_look_rests_on(schema: type[msgspec.Struct]) -> None:
 def test_the_quick_look_is_sure_or_asks_for_the_other(body: bytes, whole: bool) -> None:
     parsed = msgspec.json.decode(body, type=ChatCompletionRequest)
     assert wellformed.is_all_of(body, parsed) is whole
+
+
+def _open_ended(info: msgspec.inspect.Type, seen: set[type]) -> bool:
+    """Whether `info` can hold JSON of any depth."""
+    if isinstance(info, msgspec.inspect.Metadata):
+        return _open_ended(info.type, seen)
+    if isinstance(info, msgspec.inspect.UnionType):
+        return any(_open_ended(part, seen) for part in info.types)
+    if isinstance(info, msgspec.inspect.ListType):
+        return _open_ended(info.item_type, seen)
+    if isinstance(info, msgspec.inspect.DictType):
+        return _open_ended(info.value_type, seen)
+    if isinstance(info, msgspec.inspect.StructType):
+        if info.cls in seen:
+            return False
+        seen.add(info.cls)
+        return any(_open_ended(field.type, seen) for field in info.fields)
+    return isinstance(info, msgspec.inspect.AnyType) or getattr(info, "cls", None) is object
+
+
+def test_only_the_fields_that_say_so_leave_depth_open() -> None:
+    fields = {
+        field.name
+        for field in msgspec.inspect.type_info(ChatCompletionRequest).fields
+        if _open_ended(field.type, set())
+    }
+    assert fields == {"tools", "tool_choice", "response_format"}
+    for schema in (CompletionRequest, EmbeddingRequest):
+        assert not _open_ended(msgspec.inspect.type_info(schema), set())
