@@ -1,7 +1,7 @@
 """The API balancer: services. Peak-EWMA of two choices (Finagle's), with a penalty for failures.
 
-Cost = latency estimate x (requests under way + 1): what a request added now would probably wait. The
-estimate jumps to a peak at once and decays over ten seconds; an endpoint that fails fast is charged for
+Cost = latency estimate x (requests under way / weight + 1): what a request added now would probably wait.
+The estimate jumps to a peak at once and decays over ten seconds; an endpoint that fails fast is charged for
 it, or it would draw all traffic.
 """
 
@@ -30,6 +30,6 @@ class ApiBalancer:
 
         def cost(endpoint: Endpoint) -> float:
             expected = max(endpoint.latency(now), UNKNOWN_LATENCY) + endpoint.penalty(now)
-            return expected * (endpoint.active + 1) / max(endpoint.weight, 1)
+            return expected * (endpoint.active / max(endpoint.weight, 1) + 1)
 
         return two_choices(candidates, cost, self._random)

@@ -1,7 +1,10 @@
 """Power of two choices: compare two random candidates by a cost, take the lower.
 
 Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing" (1996): nearly as good as looking
-at all, without the herd that follows a single "best". Weights bias which two are drawn.
+at all, without the herd that follows a single "best".
+
+Weights are shares: they bias the draw, and a cost divides its load by them, nothing else. Endpoints that
+are equally well off then get requests in proportion to their weights, idle or busy.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,8 +29,17 @@ def eligible(endpoints: Sequence[Endpoint]) -> Sequence[Endpoint]:
     return endpoints
 
 
+def draw(weights: Sequence[int], random: Random) -> int:
+    """An index (of a sequence that is not empty), as often as its weight says; all zero are all alike."""
+    count = len(weights)
+    if weights.count(weights[0]) == count:
+        return int(random.random() * count)  # randrange takes six times as long
+    return random.choices(range(count), weights)[0]
+
+
 def two_choices(endpoints: Sequence[Endpoint], cost: Cost, random: Random) -> Endpoint:
-    """One of `endpoints` (not empty)."""
+    """One of `endpoints` (not empty); of two that cost the same the one that was drawn first, hence by
+    weight."""
     count = len(endpoints)
     if count == 1:
         return endpoints[0]

@@ -73,3 +73,20 @@ def test_the_unready_get_nothing() -> None:
 def test_none_is_unavailable() -> None:
     with pytest.raises(Unavailable):
         ApiBalancer(ManualClock(), Random(1)).pick([])
+
+
+def test_idle_endpoints_share_by_weight() -> None:
+    pool = endpoints(2)
+    pool[1].weight = 3
+    balancer = ApiBalancer(ManualClock(), Random(1))
+    picked = Counter(balancer.pick(pool).instance for _ in range(4000))
+    assert picked["0"] / 4000 == pytest.approx(0.25, abs=0.03)
+
+
+def test_busy_endpoints_share_by_weight() -> None:
+    clock, pool = ManualClock(), endpoints(2)
+    pool[1].weight = 3
+    balancer = ApiBalancer(clock, Random(1))
+    for _ in range(400):
+        Lease(balancer.pick(pool), clock)
+    assert pool[0].active == pytest.approx(100, abs=10)

@@ -12,6 +12,7 @@ from moonpool.balancing.inference import (
     InferenceBalancer,
     Prompt,
 )
+from moonpool.balancing.lease import Lease
 from moonpool.balancing.prefix import BLOCK
 from moonpool.core.clock import ManualClock
 from moonpool.core.errors import Overloaded, Unavailable
@@ -129,7 +130,7 @@ def test_the_less_important_is_shed_first(priority: int, bound: int | None) -> N
 def test_the_saturated_are_left_to_the_important() -> None:
     pool = endpoints(2)
     pool[0].active, pool[0].prefill_rate = SATURATION, 1e9
-    pool[1].queued_tokens = 10_000
+    pool[1].queued_tokens, pool[1].prefill_rate = 10_000, 500.0
     assert balancer().pick(pool, Prompt(b"hi", priority=1)).endpoint is pool[1]
     assert balancer().pick(pool, Prompt(b"hi", priority=0)).endpoint is pool[0]
 
@@ -154,3 +155,60 @@ def test_an_instance_that_is_gone_has_no_cache() -> None:
 def test_none_is_unavailable() -> None:
     with pytest.raises(Unavailable):
         balancer().pick([], Prompt(b"hi"))
+
+
+def weighted(*weights: int) -> list[Endpoint]:
+    pool = endpoints(len(weights))
+    for endpoint, weight in zip(pool, weights, strict=True):
+        endpoint.weight = weight
+    return pool
+
+
+def shares(pool: list[Endpoint], prompt: Prompt, *weights: int, times: int = 4000) -> list[float]:
+    one = balancer(Random(7))
+    counts = Counter(one.pick(pool, prompt, weights or None).place for _ in range(times))
+    return [counts[place] / times for place in range(len(pool))]
+
+
+@pytest.mark.parametrize("text", [b"hi", LONG])
+@pytest.mark.parametrize("rates", [(0.0, 0.0), (500.0, 0.0), (0.0, 80.0), (500.0, 450.0)])
+def test_idle_targets_share_by_weight(text: bytes, rates: tuple[float, float]) -> None:
+    """Whatever was measured or not, and also when one has the prompt in its cache."""
+    pool = weighted(1, 3)
+    for endpoint, rate in zip(pool, rates, strict=True):
+        endpoint.prefill_rate = rate
+    assert shares(pool, Prompt(text)) == pytest.approx([0.25, 0.75], abs=0.03)
+
+
+def test_busy_targets_share_by_weight() -> None:
+    pool, one, clock = weighted(1, 3), balancer(Random(7)), ManualClock()
+    for _ in range(400):
+        endpoint = one.pick(pool, Prompt(b"hi", priority=0)).endpoint
+        Lease(endpoint, clock, prompt=100, tokens=256)
+    assert pool[0].active == pytest.approx(100, abs=10)
+
+
+def test_two_targets_on_one_endpoint_are_both_chosen() -> None:
+    (only,) = endpoints(1)
+    assert shares([only, only], Prompt(b"hi"), 1, 3) == pytest.approx([0.25, 0.75], abs=0.03)
+    only.tokens, only.queued_tokens = 5000, 5000  # one load, whichever target it came through
+    assert shares([only, only], Prompt(b"hi"), 1, 3) == pytest.approx([0.25, 0.75], abs=0.03)
+
+
+def test_weight_nought_gets_nothing_while_others_have_some() -> None:
+    assert shares(weighted(0, 1), Prompt(b"hi")) == [0.0, 1.0]
+    assert shares(weighted(0, 0), Prompt(b"hi")) == pytest.approx([0.5, 0.5], abs=0.03)
+
+
+def test_the_unmeasured_is_not_starved_by_a_fast_one() -> None:
+    pool = endpoints(2)
+    pool[0].prefill_rate = 20_000.0
+    assert shares(pool, Prompt(b"h" * 200)) == pytest.approx([0.5, 0.5], abs=0.03)
+
+
+def test_all_that_have_the_prompt_cached_take_their_turn() -> None:
+    pool, one = endpoints(2), balancer(Random(7))
+    for endpoint in pool:
+        one.pick([endpoint, endpoint], Prompt(LONG))
+    counts = Counter(one.pick(pool, Prompt(LONG)).endpoint.instance for _ in range(1000))
+    assert 400 < counts["0"] < 600
