@@ -66,15 +66,15 @@ class Measure(NamedTuple):
 
 def _upserts() -> dict[str, Insert]:
     """By dialect: SQLAlchemy has no neutral form of it."""
-    statements = sqlite.insert(requests), postgresql.insert(requests)
+    lite, postgres = sqlite.insert(requests), postgresql.insert(requests)
+    names = [column.name for column in requests.c if column.name != "id"]
     return {
-        name: statement.on_conflict_do_update(
-            index_elements=["id"],
-            set_={
-                column.name: statement.excluded[column.name] for column in requests.c if column.name != "id"
-            },
-        )
-        for name, statement in zip(("sqlite", "postgresql"), statements, strict=True)
+        "sqlite": lite.on_conflict_do_update(
+            index_elements=["id"], set_={name: lite.excluded[name] for name in names}
+        ),
+        "postgresql": postgres.on_conflict_do_update(
+            index_elements=["id"], set_={name: postgres.excluded[name] for name in names}
+        ),
     }
 
 
