@@ -34,6 +34,35 @@ class BodyKind(StrEnum):
     """Passed on as it arrives: uploads."""
 
 
+class Remember(StrEnum):
+    """Whose last known answers of a GET route the gateway keeps, for the time its service is down."""
+
+    NO = "no"
+    CALLER = "caller"
+    """Each caller's own: whoever has another tenant, user, role or scope does not see them."""
+    EVERYONE = "everyone"
+    """One for all: only for what is the same whoever asks."""
+
+
+class Degraded(StrEnum):
+    """The last resort of a route, when neither the cache nor the service's fallback has an answer."""
+
+    RETRY_LATER = "retry_later"
+    """503 with Retry-After."""
+    OBJECT = "object"
+    """A valid object that says it is degraded, made by the service's fallback; without one, 503."""
+
+
+class Letters(StrEnum):
+    """Which requests of a route become dead letters (middleware/dead_letter.py)."""
+
+    NO = "no"
+    ASKED = "asked"
+    """When the client asks for the answer later (`Prefer: respond-async`)."""
+    FAILED = "failed"
+    """These, and those for which everything else has failed."""
+
+
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds. `total` bounds a whole request with all its attempts up to the answer's head; a
     streamed answer may then go on as long as it does not fall silent for `between_bytes`."""
@@ -66,11 +95,17 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """0 is shed last."""
     quiet: bool = False
     """A probe: asked every few seconds, hence neither traced nor shed."""
+    remember: Remember = Remember.NO
+    degraded: Degraded = Degraded.RETRY_LATER
+    letters: Letters = Letters.NO
     summary: str = ""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """`calls` names the services this one may call: it is given the signing keys of those only."""
+    """`calls` names the services this one may call: it is given the signing keys of those only.
+
+    `fallback` is the "module:function" that makes the service's degraded twin (contracts/fallback.py).
+    """
 
     service: str
     summary: str
@@ -78,6 +113,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     calls: tuple[str, ...] = ()
     instances: int = 1
     drain_timeout: float = 30.0
+    fallback: str = ""
     nice: int = 0
     """What is added to its processes' niceness (nice(2), 0 to 19). Above 0 for a service that mostly does
     what nobody waits for: when CPUs are short that work waits, not people's answers."""

@@ -1,10 +1,12 @@
 """What is known about one request while it passes the filters."""
 
+from collections.abc import Callable
 from typing import Any
 
 from moonpool.core.clock import SYSTEM_CLOCK, Clock
 from moonpool.core.deadline import Deadline
 from moonpool.core.decisions import Decision, Flag
+from moonpool.core.message import Response
 from moonpool.core.principal import ANONYMOUS, Principal
 
 
@@ -36,22 +38,26 @@ class Context:
         "deadline",
         "decisions",
         "explain",
+        "fallback",
         "flags",
         "model",
         "parameters",
         "parent_id",
         "payload",
         "principal",
+        "progress",
         "prompt_tokens",
         "release",
         "request_id",
         "route",
         "service",
         "span_id",
+        "stale",
         "started",
         "trace_flags",
         "trace_id",
         "trace_state",
+        "usage",
         "usage_wanted",
     )
 
@@ -83,10 +89,19 @@ class Context:
         self.flags: list[Flag] = []
         self.attempts: list[Attempt] = []
         self.explain = False
+        self.stale: Callable[[], Response] | None = None
+        """Makes the answer of a cache entry that is past its freshness but may still be served when
+        everything below fails. Left by the cache, called at most once."""
+        self.fallback = ""
+        """What was answered instead ("stale", "service", "degraded"); "" for the real answer."""
         self.model = ""
         """The alias that the client asked for, on routes of models."""
         self.prompt_tokens = 0
         """An estimate from the prompt's length, for load and for usage that nobody reports."""
+        self.usage: Any = None
+        """The `contracts.usage.Usage` that metering counted, there before its answer's body settles."""
+        self.progress: Callable[[int], None] | None = None
+        """Told now and then by metering how many tokens of a stream have come, in all."""
         self.usage_wanted = True
         """Whether the client asked for the usage chunk of a stream."""
 

@@ -1,6 +1,6 @@
 """What auth offers and how it is to be called."""
 
-from moonpool.contracts.manifest import Access, BodyKind, Manifest, Route, Timeouts
+from moonpool.contracts.manifest import Access, BodyKind, Manifest, Remember, Route, Timeouts
 
 _QUICK = Timeouts(total=10.0, connect=2.0, first_byte=5.0, between_bytes=5.0)
 _SMALL = 64 * 1024
@@ -8,6 +8,7 @@ _SMALL = 64 * 1024
 MANIFEST = Manifest(
     service="auth",
     summary="Organisations, users and API keys.",
+    fallback="moonpool.services.auth.fallback:create",
     routes=(
         Route(
             method="POST",
@@ -24,6 +25,7 @@ MANIFEST = Manifest(
             access=Access.KEY,
             scope="keys",
             body=BodyKind.NONE,
+            remember=Remember.CALLER,
             timeouts=_QUICK,
             summary="List API keys: one's own, or all of the organisation for admins.",
         ),
@@ -42,6 +44,7 @@ MANIFEST = Manifest(
             path="/api/auth/me",
             access=Access.KEY,
             body=BodyKind.NONE,
+            remember=Remember.CALLER,
             timeouts=_QUICK,
             summary="Whom the platform takes the caller for.",
         ),

@@ -1,6 +1,6 @@
 """What the chat service promises, and the policies of its routes."""
 
-from moonpool.contracts.manifest import BodyKind, Manifest, Route, Timeouts
+from moonpool.contracts.manifest import BodyKind, Manifest, Remember, Route, Timeouts
 
 ANSWER_SECONDS = 900.0
 """An answer that takes longer is stopped, whether its client is there or not."""
@@ -14,7 +14,15 @@ _READ = Timeouts(total=15.0, first_byte=10.0)
 
 
 def _read(path: str, summary: str, method: str = "GET") -> Route:
-    return Route(method=method, path=path, scope=SCOPE, body=BodyKind.NONE, timeouts=_READ, summary=summary)
+    return Route(
+        method=method,
+        path=path,
+        scope=SCOPE,
+        body=BodyKind.NONE,
+        timeouts=_READ,
+        remember=Remember.CALLER if method == "GET" else Remember.NO,
+        summary=summary,
+    )
 
 
 def _write(method: str, path: str, summary: str, timeouts: Timeouts = _READ) -> Route:
@@ -32,6 +40,7 @@ def _write(method: str, path: str, summary: str, timeouts: Timeouts = _READ) -> 
 MANIFEST = Manifest(
     service="chat",
     summary="Conversations: stored messages, streamed answers that survive their client",
+    fallback="moonpool.services.chat.fallback:create",
     routes=(
         _write("POST", "/api/conversations", "Start a conversation"),
         _read("/api/conversations", "List conversations, the most recently used first"),
@@ -40,6 +49,7 @@ MANIFEST = Manifest(
         _read(_ONE, "Delete a conversation with its messages", method="DELETE"),
         _read(_ONE + "/messages", "List a conversation's messages"),
         _write("POST", _ONE + "/messages", "Ask: store the message, stream and store the answer", _ANSWER),
+        _write("POST", _ONE + "/exchanges", "Add a question with its answer that were had elsewhere"),
         _read(_MESSAGE, "One message"),
         Route(
             method="GET",

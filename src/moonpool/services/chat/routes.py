@@ -12,11 +12,13 @@ from litestar.types import ControllerRouterHandler
 
 from moonpool.asgi.caller import Caller
 from moonpool.services.chat.endings import ErrorBody, Failure
+from moonpool.services.chat.exchanges import add_exchange
 from moonpool.services.chat.schema import (
     Conversation,
     ConversationChange,
     ConversationPage,
     Deleted,
+    Exchange,
     Message,
     MessagePage,
     NewConversation,
@@ -105,6 +107,11 @@ def _messages(chat: Chat) -> list[ControllerRouterHandler]:
             msgspec.json.encode(message), status_code=201, headers=headers, media_type="application/json"
         )
 
+    @post(_ONE + "/exchanges", summary="Add a question with its answer")
+    async def add(caller: CallerOf, conversation_id: Id, data: JSONBody[Exchange]) -> Message:
+        await add_exchange(chat.store.database, caller.principal, conversation_id, data)
+        return await chat.store.message(caller.principal, conversation_id, data.answer_id)
+
     @get(_MESSAGE, summary="One message")
     async def show(caller: CallerOf, conversation_id: Id, message_id: Id) -> Message:
         return await chat.store.message(caller.principal, conversation_id, message_id)
@@ -122,7 +129,7 @@ def _messages(chat: Chat) -> list[ControllerRouterHandler]:
     async def cancel(caller: CallerOf, conversation_id: Id, message_id: Id) -> Message:
         return await chat.cancel(caller.principal, conversation_id, message_id)
 
-    return [index, ask, show, join, cancel]
+    return [index, ask, add, show, join, cancel]
 
 
 def _events(events: AsyncIterator[bytes], headers: dict[str, str]) -> Stream:

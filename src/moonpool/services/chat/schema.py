@@ -80,6 +80,28 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: float
 
 
+Ended = Literal["completed", "failed", "cancelled", "interrupted"]
+"""The states of Status that an answer had elsewhere can be in."""
+MessageId = Annotated[str, Meta(pattern=r"^msg_[0-9a-z]{26}$")]
+
+
+class Exchange(msgspec.Struct, frozen=True, kw_only=True):
+    """A question with its answer that were had while this service was away. `question_id` and `answer_id`
+    are the asker's own, so that adding the same one again changes nothing."""
+
+    question_id: MessageId
+    answer_id: MessageId
+    content: Text
+    answer: Annotated[str, Meta(max_length=4_000_000)]
+    reasoning: Annotated[str, Meta(max_length=4_000_000)] | None = None
+    status: Ended
+    model: ModelName | None = None
+    finish_reason: Annotated[str, Meta(max_length=64)] | None = None
+    usage: Usage | None = None
+    asked_at: float
+    answered_at: float
+
+
 class ConversationPage(msgspec.Struct, frozen=True, kw_only=True):
     object: Literal["list"] = "list"
     data: list[Conversation]

@@ -38,7 +38,7 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True):
 
 class Store:
     def __init__(self, database: Database, clock: Clock, *, instance: str) -> None:
-        self._database = database
+        self.database = database
         self._clock = clock
         self._instance = instance
 
@@ -54,22 +54,22 @@ class Store:
         )
         row = {name: getattr(conversation, name) for name in _COLUMNS}
         owner = {"tenant": principal.tenant, "owner": principal.user}
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             await connection.execute(insert(conversations).values(**row, **owner))
         return conversation
 
     async def conversation(self, principal: Principal, id: str) -> Conversation:
-        async with self._database.snapshot() as connection:
-            return await _conversation(connection, principal, id)
+        async with self.database.snapshot() as connection:
+            return await owned_conversation(connection, principal, id)
 
     async def conversations(
         self, principal: Principal, *, limit: int, after: str | None
     ) -> tuple[list[Conversation], bool]:
         """The most recently used first, and whether there are more."""
-        query = select(conversations).where(_owned(principal))
-        async with self._database.snapshot() as connection:
+        query = select(conversations).where(owned(principal))
+        async with self.database.snapshot() as connection:
             if after is not None:
-                last = await _conversation(connection, principal, after)
+                last = await owned_conversation(connection, principal, after)
                 c = conversations.c
                 older = and_(c.updated_at == last.updated_at, c.id < last.id)
                 query = query.where(or_(c.updated_at < last.updated_at, older))
@@ -78,21 +78,21 @@ class Store:
         return [to_conversation(row) for row in rows[:limit]], len(rows) > limit
 
     async def rename(self, principal: Principal, id: str, title: str) -> Conversation:
-        async with self._database.transaction() as connection:
-            change = update(conversations).where(_owned(principal), conversations.c.id == id)
+        async with self.database.transaction() as connection:
+            change = update(conversations).where(owned(principal), conversations.c.id == id)
             await connection.execute(change.values(title=title))
-            return await _conversation(connection, principal, id)
+            return await owned_conversation(connection, principal, id)
 
     async def delete(self, principal: Principal, id: str) -> None:
         """With all its messages; a running answer notices that its row is gone and stops."""
-        async with self._database.transaction() as connection:
-            await _conversation(connection, principal, id)
+        async with self.database.transaction() as connection:
+            await owned_conversation(connection, principal, id)
             await connection.execute(delete(messages).where(messages.c.conversation == id))
             await connection.execute(delete(conversations).where(conversations.c.id == id))
 
     async def message(self, principal: Principal, conversation: str, id: str) -> Message:
-        async with self._database.snapshot() as connection:
-            await _conversation(connection, principal, conversation)
+        async with self.database.snapshot() as connection:
+            await owned_conversation(connection, principal, conversation)
             return to_message(await _message_row(connection, conversation, id))
 
     async def messages(
@@ -100,8 +100,8 @@ class Store:
     ) -> tuple[list[Message], bool]:
         query = select(messages).where(messages.c.conversation == conversation)
         position = messages.c.position
-        async with self._database.snapshot() as connection:
-            await _conversation(connection, principal, conversation)
+        async with self.database.snapshot() as connection:
+            await owned_conversation(connection, principal, conversation)
             if after is not None:
                 last = (await _message_row(connection, conversation, after)).position
                 query = query.where(position > last if order == "asc" else position < last)
@@ -116,7 +116,7 @@ class Store:
         """
         now = self._clock.time()
         try:
-            async with self._database.transaction() as connection:
+            async with self.database.transaction() as connection:
                 return await self._begin(connection, principal, id, new, default_model, now)
         except IntegrityError:  # `messages_running`: another instance was faster
             raise _busy() from None
@@ -130,7 +130,7 @@ class Store:
         default_model: str,
         now: float,
     ) -> Begun:
-        conversation = await _conversation(connection, principal, id)
+        conversation = await owned_conversation(connection, principal, id)
         await expire(connection, now, conversation=id)
         mine = messages.c.conversation == id
         running = select(messages.c.id).where(mine, messages.c.status == Status.STREAMING)
@@ -171,7 +171,7 @@ class Store:
 
     async def request_cancel(self, id: str) -> None:
         """Ask whoever runs the answer to stop it."""
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             await connection.execute(update(messages).where(messages.c.id == id).values(cancel=True))
 
 
@@ -186,12 +186,12 @@ def make_title(content: str) -> str:
 _COLUMNS = ("id", "title", "model", "system_prompt", "created_at", "updated_at")
 
 
-def _owned(principal: Principal) -> ColumnElement[bool]:
+def owned(principal: Principal) -> ColumnElement[bool]:
     return and_(conversations.c.tenant == principal.tenant, conversations.c.owner == principal.user)
 
 
-async def _conversation(connection: AsyncConnection, principal: Principal, id: str) -> Conversation:
-    query = select(conversations).where(_owned(principal), conversations.c.id == id)
+async def owned_conversation(connection: AsyncConnection, principal: Principal, id: str) -> Conversation:
+    query = select(conversations).where(owned(principal), conversations.c.id == id)
     row = (await connection.execute(query)).first()
     if row is None:
         raise NotFound(f"There is no conversation '{id[:64]}'.", code="conversation_not_found")

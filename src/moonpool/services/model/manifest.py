@@ -1,6 +1,6 @@
 """What model offers and how it is to be called."""
 
-from moonpool.contracts.manifest import Access, BodyKind, Manifest, Route, Timeouts
+from moonpool.contracts.manifest import Access, BodyKind, Manifest, Remember, Route, Timeouts
 
 _QUICK = Timeouts(total=10.0, connect=2.0, first_byte=5.0, between_bytes=5.0)
 
@@ -13,6 +13,7 @@ def _read(path: str, access: Access, summary: str) -> Route:
         scope="admin" if access is Access.ADMIN else "",
         body=BodyKind.NONE,
         timeouts=_QUICK,
+        remember=Remember.CALLER if access is Access.ADMIN else Remember.EVERYONE,
         summary=summary,
     )
 
@@ -20,6 +21,7 @@ def _read(path: str, access: Access, summary: str) -> Route:
 MANIFEST = Manifest(
     service="model",
     summary="The registry of models, their aliases and targets.",
+    fallback="moonpool.services.model.fallback:create",
     routes=(
         _read("/v1/models", Access.KEY, "List the models."),
         _read("/v1/models/{model:path}", Access.KEY, "One model."),

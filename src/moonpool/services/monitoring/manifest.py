@@ -1,6 +1,6 @@
 """What the monitoring service promises, and the policies of its routes."""
 
-from moonpool.contracts.manifest import Access, BodyKind, Manifest, Route, Timeouts
+from moonpool.contracts.manifest import Access, BodyKind, Manifest, Remember, Route, Timeouts
 
 _QUICK = Timeouts(total=15.0, first_byte=10.0, between_bytes=10.0)
 
@@ -15,6 +15,7 @@ def _route(path: str, access: Access, summary: str, *, quiet: bool = False) -> R
         timeouts=_QUICK,
         priority=0,
         quiet=quiet,
+        remember=Remember.CALLER,
         summary=summary,
     )
 
@@ -22,6 +23,7 @@ def _route(path: str, access: Access, summary: str, *, quiet: bool = False) -> R
 MANIFEST = Manifest(
     service="monitoring",
     summary="Health of everything, recent requests with their decisions, all metrics in one place",
+    fallback="moonpool.services.monitoring.fallback:create",
     nice=5,  # records may come a second later
     routes=(
         _route("/api/monitoring/health", Access.ADMIN, "The health of every instance", quiet=True),

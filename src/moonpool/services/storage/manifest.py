@@ -1,6 +1,6 @@
 """What the storage service promises, and the policies of its routes."""
 
-from moonpool.contracts.manifest import Access, BalancerKind, BodyKind, Manifest, Route, Timeouts
+from moonpool.contracts.manifest import Access, BalancerKind, BodyKind, Manifest, Remember, Route, Timeouts
 
 FILE_LIMIT = 512 * 1024 * 1024
 """Bytes of one file, as OpenAI has it."""
@@ -19,17 +19,27 @@ def _page(path: str, summary: str) -> Route:
         body=BodyKind.NONE,
         balancer=BalancerKind.WEB,
         timeouts=_PAGE,
+        remember=Remember.EVERYONE,
         summary=summary,
     )
 
 
 def _file(method: str, path: str, summary: str) -> Route:
-    return Route(method=method, path=path, scope="files", body=BodyKind.NONE, timeouts=_READ, summary=summary)
+    return Route(
+        method=method,
+        path=path,
+        scope="files",
+        body=BodyKind.NONE,
+        timeouts=_READ,
+        remember=Remember.CALLER if method == "GET" else Remember.NO,
+        summary=summary,
+    )
 
 
 MANIFEST = Manifest(
     service="storage",
     summary="Files of tenants, and the web pages",
+    fallback="moonpool.services.storage.fallback:create",
     routes=(
         _page("/", "The web client"),
         _page("/assets/{path:path}", "What the web client is made of"),

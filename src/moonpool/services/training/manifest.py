@@ -1,6 +1,6 @@
 """What the training service promises, and the policies of its routes."""
 
-from moonpool.contracts.manifest import BodyKind, Manifest, Route, Timeouts
+from moonpool.contracts.manifest import BodyKind, Letters, Manifest, Remember, Route, Timeouts
 
 _JOBS = "/v1/fine_tuning/jobs"
 _ONE = _JOBS + "/{job_id}"
@@ -16,6 +16,8 @@ def _route(method: str, path: str, summary: str, body: BodyKind = BodyKind.NONE)
         body_limit=256 * 1024,
         timeouts=_TIMEOUTS,
         priority=2,
+        remember=Remember.CALLER if method == "GET" else Remember.NO,
+        letters=Letters.NO if body is BodyKind.NONE else Letters.FAILED,
         summary=summary,
     )
 
@@ -23,6 +25,7 @@ def _route(method: str, path: str, summary: str, body: BodyKind = BodyKind.NONE)
 MANIFEST = Manifest(
     service="training",
     summary="Fine-tuning jobs: accepted, queued, listed, cancelled",
+    fallback="moonpool.services.training.fallback:create",
     nice=5,  # hours of work that nobody watches
     routes=(
         _route("POST", _JOBS, "Create a fine-tuning job", BodyKind.BUFFERED),

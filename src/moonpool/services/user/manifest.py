@@ -1,12 +1,13 @@
 """What user offers and how it is to be called."""
 
-from moonpool.contracts.manifest import Access, BodyKind, Manifest, Route, Timeouts
+from moonpool.contracts.manifest import Access, BodyKind, Manifest, Remember, Route, Timeouts
 
 _QUICK = Timeouts(total=10.0, connect=2.0, first_byte=5.0, between_bytes=5.0)
 
 MANIFEST = Manifest(
     service="user",
     summary="Profiles and preferences.",
+    fallback="moonpool.services.user.fallback:create",
     routes=(
         Route(
             method="GET",
@@ -15,6 +16,7 @@ MANIFEST = Manifest(
             scope="profile",
             body=BodyKind.NONE,
             timeouts=_QUICK,
+            remember=Remember.CALLER,
             summary="The caller's profile.",
         ),
         Route(
@@ -33,6 +35,7 @@ MANIFEST = Manifest(
             scope="admin",
             body=BodyKind.NONE,
             timeouts=_QUICK,
+            remember=Remember.CALLER,
             summary="The organisation's profiles.",
         ),
     ),
