@@ -8,6 +8,8 @@ known keys keep working up to a maximum age, and unknown ones get 503: never 401
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 from hashlib import blake2b
 from os import urandom
 
@@ -38,6 +40,13 @@ CAPACITY = 100_000
 UNKNOWN_FRESH = 5.0
 """Seconds an unknown key stays unknown without being asked for again."""
 UNKNOWN_CAPACITY = 10_000
+REVOKED_FOR = 120.0
+"""Seconds for which a verdict on a revoked key is not believed: longer than any call to the auth service,
+which may have looked just before the revocation. Revocations are for good."""
+REVOKED_CAPACITY = 10_000
+LANES = 64
+LANE_RATE = 6
+"""Failed attempts a minute through one lane of an address that is stopped."""
 LONGEST_KEY = 512
 
 
@@ -62,6 +71,7 @@ class KeyCache:
         self._known: OrderedDict[bytes, _Entry] = OrderedDict()
         self._unknown: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
         self._by_key: dict[str, set[bytes]] = {}
+        self._revoked: OrderedDict[str, float] = OrderedDict()
         self._secret = urandom(32)
 
     def digest(self, key: bytes) -> bytes:
@@ -81,20 +91,24 @@ class KeyCache:
             return None
         return entry
 
-    def learn(self, digest: bytes, verdict: Verdict) -> None:
+    def learn(self, digest: bytes, verdict: Verdict) -> Verdict:
+        """The verdict that counts: a revocation that came in the meantime stands above it."""
         now = self._clock.monotonic()
         self._drop(digest)
+        if verdict.principal is not None and self._is_revoked(verdict.principal.key, now):
+            verdict = Verdict(principal=None, reason="revoked")
         if verdict.principal is None:
             self._unknown[digest] = (now + UNKNOWN_FRESH, verdict.reason)
             while len(self._unknown) > UNKNOWN_CAPACITY:
                 self._unknown.popitem(last=False)
-            return
+            return verdict
         self._unknown.pop(digest, None)
         entry = _Entry(verdict.principal, verdict.expires_at, now)
         self._known[digest] = entry
         self._by_key.setdefault(entry.key, set()).add(digest)
         while len(self._known) > self._capacity:
             self._drop(next(iter(self._known)))
+        return verdict
 
     def unknown(self, digest: bytes) -> str | None:
         """Why the key was refused a moment ago, or None."""
@@ -108,9 +122,17 @@ class KeyCache:
         return reason or "unknown key"
 
     def revoke(self, key: str) -> None:
-        """Forget what is known about the key with that public id."""
+        """Forget what is known about the key with that public id, and what will be said of it right now."""
+        self._revoked[key] = self._clock.monotonic()
+        self._revoked.move_to_end(key)
+        while len(self._revoked) > REVOKED_CAPACITY:
+            self._revoked.popitem(last=False)
         for digest in self._by_key.pop(key, set()).copy():
             self._known.pop(digest, None)
+
+    def _is_revoked(self, key: str, now: float) -> bool:
+        at = self._revoked.get(key)
+        return at is not None and now - at <= REVOKED_FOR
 
     def _drop(self, digest: bytes) -> None:
         entry = self._known.pop(digest, None)
@@ -134,6 +156,7 @@ class Authentication:
         self._cache = cache
         self._auth = auth
         self._attempts = attempts
+        self._lanes = FailedAttempts(clock, per_minute=LANE_RATE, burst=1)
         self._clock = clock
         self._log = log
         self._asking: dict[bytes, asyncio.Task[Verdict]] = {}
@@ -161,12 +184,9 @@ class Authentication:
         return await next(ctx, request)
 
     async def _ask_for_unknown(self, ctx: Context, request: Request, digest: bytes, key: bytes) -> Principal:
-        retry_after = self._attempts.blocked(request.peer)
-        if retry_after is not None:
-            ctx.decide("authentication", "refuse", "too many failed attempts from this address")
-            raise RateLimited("too many failed attempts to authenticate", retry_after=retry_after)
         reason = self._cache.unknown(digest)
         if reason is None:
+            count_failure = self._stop_guessing(ctx, request.peer, digest)
             try:
                 verdict = await asyncio.shield(self._ask(digest, key))
             except PlatformError as error:
@@ -178,11 +198,28 @@ class Authentication:
                 ctx.decide("authentication", "allow", f"{verdict.principal.key}, asked the auth service")
                 return verdict.principal
             reason = verdict.reason or "unknown key"
-        self._attempts.failed(request.peer)
+            count_failure()
         ctx.decide("authentication", "refuse", reason)
         raise Unauthenticated(
             f"Incorrect API key provided: {_masked(key)}",
             hint="Create one with `moonpool keys create`.",
+        )
+
+    def _stop_guessing(self, ctx: Context, address: str, digest: bytes) -> Callable[[], None]:
+        """What counts a failure: the address's own count, or that of the key's lane when it is exhausted.
+
+        Raises RateLimited when both are.
+        """
+        address_wait = self._attempts.blocked(address)
+        if address_wait is None:
+            return partial(self._attempts.failed, address)
+        lane = f"{address} {digest[0] % LANES}"
+        lane_wait = self._lanes.blocked(lane)
+        if lane_wait is None:
+            return partial(self._lanes.failed, lane)
+        ctx.decide("authentication", "refuse", "too many failed attempts from this address")
+        raise RateLimited(
+            "too many failed attempts to authenticate", retry_after=min(address_wait, lane_wait)
         )
 
     def _ask(self, digest: bytes, key: bytes) -> "asyncio.Task[Verdict]":
@@ -196,8 +233,7 @@ class Authentication:
     async def _verify(self, digest: bytes, key: bytes) -> Verdict:
         try:
             verdict = await self._auth.verify(key.decode("latin-1"))
-            self._cache.learn(digest, verdict)
-            return verdict
+            return self._cache.learn(digest, verdict)
         finally:
             self._asking.pop(digest, None)
 
