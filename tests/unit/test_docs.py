@@ -1,0 +1,31 @@
+"""The documents follow the code."""
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from moonpool.contracts.config import SERVICES, PlatformConfig
+from moonpool.middleware import pipeline
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_api_page_has_every_route(service: str) -> None:
+    page = (DOCS / "api.md").read_text()
+    for route in import_module(f"moonpool.services.{service}.manifest").MANIFEST.routes:
+        assert f"| `{route.method} {route.path}` | {route.access.value}" in page
+
+
+def test_the_operations_page_has_every_section_of_the_configuration() -> None:
+    page = (DOCS / "operations.md").read_text()
+    for section in PlatformConfig.__struct_fields__:
+        assert f"`{section}`" in page
+
+
+def test_the_architecture_page_names_every_filter() -> None:
+    page = (DOCS / "architecture.md").read_text()
+    for name in pipeline.ordered.__annotations__:
+        if name != "return":
+            assert name in page
