@@ -9,9 +9,11 @@ transports it carries back-pressure as pause and resume.
 
 A stream has one consumer and settles exactly once: COMPLETED, FAILED or CANCELLED. Whatever a filter
 holds for the length of a body (lease, permit, reservation, span) it gives back in `on_settled`, which
-runs before the sink hears of the end: when a client has its answer, nothing is held for it any more.
+runs before the sink hears of the end: when a client has its answer, nothing is held for it any more. One
+that raises is reported to the event loop and keeps neither the others nor the sink from hearing of it.
 """
 
+import asyncio
 from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
@@ -202,6 +204,7 @@ class Stream:
 
     def _end(self) -> None:
         assert self._sink is not None
+        self._flowing = False  # what is fed after the end, from within the last write, goes nowhere
         if self.error is not None:
             self._break(self.error)
             return
@@ -235,10 +238,23 @@ class Stream:
         self.error = error
         producer, self._producer = self._producer, None
         if producer is not None:
-            producer.cancel()
+            try:
+                producer.cancel()
+            except Exception as fault:  # noqa: BLE001 - see _report
+                _report(fault)
         callbacks, self._on_settled = self._on_settled, []
         for callback in callbacks:
-            callback(outcome, error)
+            try:
+                callback(outcome, error)
+            except Exception as fault:  # noqa: BLE001 - see _report
+                _report(fault)
+
+
+def _report(fault: Exception) -> None:
+    """A fault of one who is told that a body is over. It must not reach the others: what they hold would
+    leak, and the client would wait for ever."""
+    message = "a fault at the end of a body"
+    asyncio.get_running_loop().call_exception_handler({"message": message, "exception": fault})
 
 
 def _as_ours(error: Exception) -> MoonpoolError:

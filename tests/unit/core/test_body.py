@@ -1,5 +1,6 @@
 """The stream under every order of calls that a producer, a sink and filters can make."""
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -386,3 +387,30 @@ class AnyOrder(RuleBasedStateMachine):
 
 TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+
+
+class Broken(Source):
+    def cancel(self) -> None:
+        raise ValueError("producer")
+
+
+@pytest.mark.parametrize("end", ["finish", "fail", "cancel"])
+async def test_a_callback_that_raises_stops_neither_the_others_nor_the_sink(end: str) -> None:
+    faults: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda loop, context: faults.append(str(context["exception"]))
+    )
+    stream, sink, told = Stream(Broken()), Target(), []
+
+    def broken(outcome: Outcome, error: Exception | None) -> None:
+        raise ValueError("callback")
+
+    stream.on_settled(broken)
+    stream.on_settled(lambda outcome, error: told.append(outcome))
+    stream.connect(sink)
+    error = StreamTruncated("x")
+    {"finish": stream.finish, "fail": lambda: stream.fail(error), "cancel": stream.cancel}[end]()
+    outcomes = {"finish": Outcome.COMPLETED, "fail": Outcome.FAILED, "cancel": Outcome.CANCELLED}
+    assert told == [outcomes[end]]
+    assert sink.ended == {"finish": ["close"], "fail": [error], "cancel": []}[end]
+    assert faults == (["producer", "callback"] if end == "cancel" else ["callback"])
