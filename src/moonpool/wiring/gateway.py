@@ -29,6 +29,7 @@ from moonpool.gateway.admin import Administration
 from moonpool.gateway.app import Gateway
 from moonpool.gateway.openapi import merge
 from moonpool.http.server import Server
+from moonpool.middleware.answers import SoundAnswers
 from moonpool.middleware.attempts import FailedAttempts
 from moonpool.middleware.authentication import Authentication, KeyCache
 from moonpool.middleware.health import HealthGate
@@ -154,9 +155,10 @@ class _Upstreams:
         self._api, self._web = ApiBalancer(clock, chance), WebBalancer(chance)
         balancer = InferenceBalancer(clock, chance)
         infrastructure.pools.on_gone(lambda endpoint: balancer.forget(endpoint.instance))
-        self._inference = InferenceUpstream(
+        upstream = InferenceUpstream(
             models=models, balancer=balancer, client=infrastructure.client, signer=infrastructure.signer
         )
+        self._inference = SoundAnswers(upstream)
 
     def __call__(self, service: str, route: Route) -> Handler:
         if route.balancer is BalancerKind.INFERENCE:

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from moonpool.adapters.journal.local import LocalJournal
 from moonpool.asgi.parts import Parts
+from moonpool.asgi.shutdown import Shutdown
 from moonpool.balancing.inference import InferenceBalancer
 from moonpool.balancing.models import Models
 from moonpool.contracts.clients import Clients
@@ -20,6 +21,7 @@ from moonpool.contracts.manifest import Manifest
 from moonpool.contracts.usage import TOPIC as USAGE
 from moonpool.core.component import Component, Group
 from moonpool.core.errors import StartupError
+from moonpool.middleware.answers import SoundAnswers
 from moonpool.middleware.inference import InferenceUpstream
 from moonpool.middleware.metering import Metering
 from moonpool.wiring.adapters import open_cache, open_database, open_objects
@@ -35,6 +37,8 @@ from moonpool.wiring.infrastructure import Infrastructure, open_infrastructure
 from moonpool.wiring.registry import resolve
 from moonpool.wiring.settings import ModuleSettings
 
+CONNECTIONS_SHARE = 0.9
+"""Of the time to drain, for requests to end; the rest is for what the service then still has to end."""
 KEEP_ALIVE = 75
 """Seconds a service keeps an idle connection: longer than our client does, so that it never closes one
 that is just being used again."""
@@ -57,7 +61,7 @@ async def run_service(
     await group.start()
     try:
         create = cast(Callable[[Parts], ASGIApp], resolve(f"moonpool.services.{name}.app:create"))
-        await _serve(create(parts), settings, sockets, stop, ready)
+        await _serve(create(parts), parts.shutdown, settings, sockets, stop, ready)
     finally:
         await group.stop()
 
@@ -86,6 +90,7 @@ def _parts(
         log=infrastructure.log,
         context_key=settings.secrets.context,
         secrets=dict(settings.secrets.own),
+        shutdown=Shutdown(infrastructure.clock),
     )
     return parts, [*infrastructure.components, database, cache, objects, *more]
 
@@ -122,7 +127,7 @@ def _inference_client(
         models=models, balancer=balancer, client=infrastructure.client, signer=infrastructure.signer
     )
     manifest = cast(Manifest, resolve("moonpool.services.inference.manifest:MANIFEST"))
-    client = ChainedInferenceClient(manifest, Metering(journal), upstream, infrastructure.clock)
+    client = ChainedInferenceClient(manifest, Metering(journal), SoundAnswers(upstream), infrastructure.clock)
     snapshot = Path(settings.topology).parent / f"catalogue-{settings.name}.json"
     follower = CatalogueFollower(
         HttpCatalogueClient(infrastructure.caller), models, snapshot, infrastructure.log
@@ -164,6 +169,7 @@ async def _uvicorn(server: uvicorn.Server, sockets: list[socket.socket]) -> None
 
 async def _serve(
     app: ASGIApp,
+    shutdown: Shutdown,
     settings: ModuleSettings,
     sockets: list[socket.socket],
     stop: asyncio.Event,
@@ -181,7 +187,7 @@ async def _serve(
         date_header=False,
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=max(1, int(settings.drain_timeout)),
+        timeout_graceful_shutdown=max(1, int(settings.drain_timeout * CONNECTIONS_SHARE)),
     )
     server = _Server(config)
     serving = asyncio.create_task(_uvicorn(server, sockets), name="serve")
@@ -194,6 +200,7 @@ async def _serve(
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopping.cancel()
+        shutdown.begin(settings.drain_timeout)
         server.should_exit = True
         await serving
     if isinstance(guarded.error, StartupError):

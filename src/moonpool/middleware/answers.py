@@ -1,0 +1,130 @@
+"""What an endpoint answered to a model's request, as clients may see it: directly around the upstream.
+
+Endpoints are other people's programs behind other people's proxies. What is no answer of the agreed form
+is our failure towards the client, and so is a refusal of *our* key, address or balance: told as it came,
+a client would take it for a verdict on its own. Other refusals keep their status and their words.
+"""
+
+import msgspec
+
+from moonpool.core.body import Stream
+from moonpool.core.context import Context
+from moonpool.core.errors import MoonpoolError, UpstreamError, UpstreamMalformed
+from moonpool.core.handler import Handler
+from moonpool.core.message import Request, Response
+from moonpool.http.reading import read
+from moonpool.middleware.inference import ModelRequest
+from moonpool.openai.errors import ErrorBody, ErrorObject
+
+READ_LIMIT = 64 * 1024
+"""Bytes of a refusal that are read; longer ones are some proxy's page."""
+KEPT = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry", b"x-moonpool-release"})
+STREAM = b"text/event-stream"
+JSON = b"json"
+MARKS = (b'"choices"', b'"data"')
+"""One of these is in every answer of a model."""
+OURS = {
+    401: ("refused the platform's key", "Set the variable that the target's `api_key_env` names."),
+    402: ("refused the platform's account", "Pay its bill, or give the model another target."),
+    403: ("refused the platform's key", "Set the variable that the target's `api_key_env` names."),
+    405: ("does not know this path", "Check the target's `url`: it usually ends in /v1."),
+    407: ("is behind a proxy that refused us", "Check the target's `url`."),
+}
+"""Refusals that say nothing about the client's request, by status."""
+
+
+class SoundAnswers:
+    """See the module. Raises UpstreamError."""
+
+    def __init__(self, upstream: Handler) -> None:
+        self._upstream = upstream
+
+    async def __call__(self, ctx: Context, request: Request) -> Response:
+        response = await self._upstream(ctx, request)
+        if response.status == 200:
+            payload: ModelRequest = ctx.payload
+            fault = _fault(response, streamed=bool(payload.stream))
+            if fault is None:
+                return response
+            _drop(response)
+            raise UpstreamMalformed(f"the endpoint's answer is {fault}")
+        return _refusal(response, await _text(response))
+
+
+def _fault(response: Response, *, streamed: bool) -> str | None:
+    """What is wrong with a good answer."""
+    kind = (response.header(b"content-type") or b"").lower()
+    if streamed:
+        return None if kind.startswith(STREAM) else "no stream of events"
+    if JSON not in kind:
+        return "no JSON"
+    body = response.body
+    if isinstance(body, Stream):
+        return None  # too long to be looked at here
+    if (body[:1] != b"{" and not body.lstrip().startswith(b"{")) or not body.rstrip().endswith(b"}"):
+        return "no JSON object"
+    return None if any(mark in body for mark in MARKS) else "not a model's"
+
+
+def _drop(response: Response) -> None:
+    if isinstance(response.body, Stream):
+        response.body.cancel()
+
+
+async def _text(response: Response) -> bytes:
+    """A refusal's body, or nothing when it breaks off or is too long."""
+    try:
+        return await read(response.body, READ_LIMIT)
+    except MoonpoolError:
+        return b""
+
+
+def _refusal(response: Response, text: bytes) -> Response:
+    status = response.status
+    if status in OURS:
+        what, hint = OURS[status]
+        raise UpstreamError(f"the endpoint {what} (status {status})", code="upstream_refused", hint=hint)
+    if status < 400:
+        raise UpstreamMalformed(f"the endpoint answered with status {status} instead of an answer")
+    told = _told(text)
+    if told is None and status == 404:
+        raise UpstreamError(
+            "the endpoint does not know this path (status 404)", code="upstream_refused", hint=OURS[405][1]
+        )
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    error = told or ErrorObject(f"the endpoint answered with status {status}", kind, None, "upstream_error")
+    if not error.type:
+        error = msgspec.structs.replace(error, type=kind)
+    headers = [field for field in response.headers if field[0] in KEPT]
+    headers.append((b"content-type", b"application/json"))
+    return Response(status, headers, msgspec.json.encode(ErrorBody(error)))
+
+
+class _Told(msgspec.Struct):
+    """The ways in which endpoints tell an error: OpenAI's object, a text in its place, or beside it."""
+
+    error: object = None
+    message: object = None
+    detail: object = None
+
+
+def _told(text: bytes) -> ErrorObject | None:
+    try:
+        told = msgspec.json.decode(text, type=_Told)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    inner = told.error if isinstance(told.error, dict) else {}
+    message = inner.get("message") or told.error or told.message or told.detail
+    if not isinstance(message, str):
+        return None
+    return ErrorObject(
+        message,
+        _word(inner.get("type")) or "",
+        _word(inner.get("param")),
+        _word(inner.get("code")),
+    )
+
+
+def _word(value: object) -> str | None:
+    """Codes are numbers at some endpoints."""
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
