@@ -58,6 +58,7 @@ def create_app(
     health = Health(
         {"database": parts.database.ping, **(required or {})},
         {"events": parts.events.ping, **(optional or {})},
+        parts.shutdown,
     )
     app = Litestar(
         route_handlers=[*handlers, *_plumbing(parts, health, exposition)],

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from moonpool.asgi.parts import Check
+from moonpool.asgi.shutdown import Shutdown
 from moonpool.core.errors import MoonpoolError
 
 CHECK_TIMEOUT = 2.0
@@ -26,16 +27,18 @@ class Readiness(msgspec.Struct, frozen=True):
 class Health:
     """Runs the checks at the same time, when asked."""
 
-    def __init__(self, required: Mapping[str, Check], optional: Mapping[str, Check]) -> None:
+    def __init__(
+        self, required: Mapping[str, Check], optional: Mapping[str, Check], shutdown: Shutdown
+    ) -> None:
         self._required = dict(required)
         self._optional = dict(optional)
-        self.draining = False
+        self._shutdown = shutdown
 
     async def readiness(self) -> Readiness:
         names = [*self._required, *self._optional]
         checks = [*self._required.values(), *self._optional.values()]
         results = dict(zip(names, await asyncio.gather(*map(_run, checks)), strict=True))
-        if self.draining:
+        if self._shutdown.begun:
             status = "draining"
         elif any(results[name] != "ok" for name in self._required):
             status = "unready"

@@ -1,12 +1,13 @@
 """What a service is given when it starts. It opens nothing itself, and knows no address."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 from structlog.typing import FilteringBoundLogger
 
+from moonpool.asgi.shutdown import Shutdown
 from moonpool.contracts.clients import Clients
 from moonpool.contracts.config import PlatformConfig
 from moonpool.contracts.manifest import Manifest
@@ -42,3 +43,4 @@ class Parts:
     log: FilteringBoundLogger
     context_key: bytes
     secrets: dict[str, bytes]
+    shutdown: Shutdown = field(default_factory=Shutdown)

@@ -4,6 +4,7 @@ import pytest
 
 from moonpool.asgi import health as module
 from moonpool.asgi.health import Health
+from moonpool.asgi.shutdown import Shutdown
 from moonpool.core.errors import Unavailable
 
 
@@ -35,22 +36,24 @@ async def hanging() -> None:
     ],
 )
 async def test_states(required, optional, status: str) -> None:
-    assert (await Health(required, optional).readiness()).status == status
+    assert (await Health(required, optional, Shutdown()).readiness()).status == status
 
 
 async def test_every_dependency_says_why() -> None:
-    checks = (await Health({"a": well, "b": away}, {"c": broken}).readiness()).checks
+    checks = (await Health({"a": well, "b": away}, {"c": broken}, Shutdown()).readiness()).checks
     assert checks == {"a": "ok", "b": "it is away", "c": "ZeroDivisionError: a bug"}
 
 
 async def test_a_check_that_hangs_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHECK_TIMEOUT", 0.01)
-    readiness = await Health({"a": hanging, "b": hanging}, {}).readiness()
+    readiness = await Health({"a": hanging, "b": hanging}, {}, Shutdown()).readiness()
     assert readiness.status == "unready"
     assert readiness.checks["a"].startswith("no answer within")
 
 
 async def test_draining_wins() -> None:
-    health = Health({"a": away}, {})
-    health.draining = True
+    shutdown = Shutdown()
+    health = Health({"a": away}, {}, shutdown)
+    assert (await health.readiness()).status == "unready"
+    shutdown.begin(30.0)
     assert (await health.readiness()).status == "draining"

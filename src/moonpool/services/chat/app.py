@@ -18,8 +18,8 @@ from moonpool.services.chat.runner import Runner
 from moonpool.services.chat.service import Chat
 from moonpool.services.chat.store import Store
 
-DRAIN_SHARE = 0.5
-"""Of the manifest's drain time: before this, the server has let its connections finish."""
+STORING = 1.0
+"""Seconds of the time to drain that are kept for storing the answers that have not ended by then."""
 
 
 def create(parts: Parts) -> ASGIApp:
@@ -39,7 +39,7 @@ def create(parts: Parts) -> ASGIApp:
     async def answers(_: Litestar) -> AsyncIterator[None]:
         await runner.sweep()
         yield
-        await runner.drain(parts.manifest.drain_timeout * DRAIN_SHARE)
+        await runner.drain(max(0.0, parts.shutdown.remaining() - STORING))
 
     # Lifespans end in reverse order: the job still beats while the answers drain.
     return create_app(

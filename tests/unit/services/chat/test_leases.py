@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import structlog
+from litestar.testing import AsyncTestClient
 from prometheus_client import CollectorRegistry
 
 from moonpool.asgi.parts import Parts
@@ -14,6 +15,7 @@ from moonpool.core.body import Outcome
 from moonpool.core.clock import ManualClock
 from moonpool.core.errors import Conflict, StreamStalled, Unavailable
 from moonpool.core.principal import Principal
+from moonpool.services.chat.app import create
 from moonpool.services.chat.leases import LEASE, Leases
 from moonpool.services.chat.metrics import make_metrics
 from moonpool.services.chat.run import Run
@@ -245,3 +247,19 @@ async def test_two_instances_begin_one_answer(one: Instance, other: Instance, co
     assert sum(isinstance(result, Conflict) for result in results) == 5
     await one.runner.drain(0.0)
     await other.runner.drain(0.0)
+
+
+async def test_the_application_drains_until_the_deadline_it_was_given(
+    make_parts: Any, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = await make_parts("chat", clients=Clients(inference=model))
+    drained: list[float] = []
+
+    async def drain(self: Runner, seconds: float) -> None:
+        drained.append(seconds)
+
+    monkeypatch.setattr(Runner, "drain", drain)
+    parts.shutdown.begin(20.0)
+    async with AsyncTestClient(create(parts)):
+        assert not drained
+    assert drained == [pytest.approx(19.0, abs=0.5)]

@@ -1,0 +1,27 @@
+"""That this process was told to end, and until when: set by who runs it, seen by the service.
+
+told to end ──begin──► /readyz says draining ──► requests end ──► lifespans end ──► the deadline
+"""
+
+from moonpool.core.clock import SYSTEM_CLOCK, Clock
+
+
+class Shutdown:
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
+        self._deadline: float | None = None
+
+    def begin(self, seconds: float) -> None:
+        """The process is to have ended in that time. The first word counts."""
+        if self._deadline is None:
+            self._deadline = self._clock.monotonic() + seconds
+
+    @property
+    def begun(self) -> bool:
+        return self._deadline is not None
+
+    def remaining(self) -> float:
+        """Seconds that are left, never negative; none when there was no notice."""
+        if self._deadline is None:
+            return 0.0
+        return max(0.0, self._deadline - self._clock.monotonic())
