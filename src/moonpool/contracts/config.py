@@ -29,10 +29,24 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     capabilities: tuple[str, ...] = ("chat", "completions", "embeddings")
 
 
+REQUESTS_PER_MINUTE = 600
+TOKENS_PER_MINUTE = 200_000
+CONCURRENT = 64
+
+
 class LimitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    requests_per_minute: PositiveInt = 600
-    tokens_per_minute: PositiveInt = 200_000
-    concurrent: PositiveInt = 64
+    """What is not given is, in `default`, the numbers above; elsewhere it is not limited by that entry.
+
+    `burst` is how many requests may come at once; without it, as many as in a minute.
+    """
+
+    requests_per_minute: PositiveInt | None = None
+    tokens_per_minute: PositiveInt | None = None
+    concurrent: PositiveInt | None = None
+    burst: PositiveInt | None = None
+
+
+LIMIT_DIMENSIONS = ("address", "key", "user", "organisation", "model", "route")
 
 
 class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,6 +98,10 @@ class PlatformConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     models: dict[str, ModelConfig] = {}
     limits: dict[str, LimitConfig] = {}
+    """`default` is for every caller: an API key, or a signed-in user. `DIMENSION:NAME` is one bucket for that
+    address, key (by its public id), user, organisation, model or route (by its path); `DIMENSION:*` is one
+    for each of them. All that fit a request hold at once, except that `key:NAME` and a key's own limits
+    stand in the place of `default`, field by field, and `DIMENSION:NAME` in that of `DIMENSION:*`."""
     gateway: GatewayConfig = GatewayConfig()
     services: dict[str, ServiceConfig] = {}
     engine: EngineConfig = EngineConfig()

@@ -48,7 +48,8 @@ class Metering:
         else:
             usage = usage_of_body(body)
             estimated = usage is None
-            event = usage_event(ctx, usage or _guess(ctx, 0), streamed=False, estimated=estimated)
+            ctx.usage = usage or _guess(ctx, 0)
+            event = usage_event(ctx, ctx.usage, streamed=False, estimated=estimated)
             self._journal.close(event.id, _encode(event))
         return response
 
@@ -109,6 +110,8 @@ class StreamMeter:
         if scan.events >= self._next_mark:
             self._next_mark = scan.events + PROGRESS_EVERY
             self._journal.progress(self._ctx.request_id, scan.events)
+            if self._ctx.progress is not None:
+                self._ctx.progress(scan.events)
         if scan.done and not self._journalled:
             self._close("completed")
         return passed
@@ -141,6 +144,7 @@ class StreamMeter:
         estimated = usage is None
         if usage is None:
             usage = _guess(self._ctx, self._scan.events)
+        self._ctx.usage = usage
         event = usage_event(self._ctx, usage, streamed=True, outcome=outcome, estimated=estimated)
         self._journal.close(event.id, _encode(event))
 
@@ -182,6 +186,6 @@ class AnswerMeter:
     def _close(self, outcome: str, usage: Usage | None) -> None:
         self._journalled = True
         self._copy.clear()
-        known = usage or _guess(self._ctx, 0)
+        known = self._ctx.usage = usage or _guess(self._ctx, 0)
         event = usage_event(self._ctx, known, streamed=False, outcome=outcome, estimated=usage is None)
         self._journal.close(event.id, _encode(event))

@@ -1,0 +1,1 @@
+"""Limits: memory of one process."""
