@@ -25,6 +25,8 @@ Check = Callable[[], Awaitable[None]]
 class Parts:
     """Everything is started before the application's lifespan begins, and stopped after it ended.
 
+    `slot` is the beginning of this instance's name up to its generation: whoever had the same slot before has
+    ended when this instance starts. "" when nothing is known of that.
     `secrets` holds what this service alone may know (auth: "pepper"); `data` is the platform's folder.
     """
 
@@ -43,4 +45,5 @@ class Parts:
     log: FilteringBoundLogger
     context_key: bytes
     secrets: dict[str, bytes]
+    slot: str = ""
     shutdown: Shutdown = field(default_factory=Shutdown)

@@ -78,6 +78,7 @@ def _parts(
         manifest=manifest,
         release=settings.release,
         instance=settings.instance,
+        slot=settings.slot,
         config=config,
         data=data,
         database=database,

@@ -9,12 +9,14 @@ class ModuleSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Goes to the child over an inherited pipe.
 
     `endpoint` is what others call it by, `data` the platform's folder, `config` the configuration
-    file ("": none), `topology` the file that tells where everyone is, `drain_timeout` in seconds.
+    file ("": none), `topology` the file that tells where everyone is, `drain_timeout` in seconds. `slot`
+    is the place in which this process succeeds one that has ended ("": it succeeds nobody).
     """
 
     name: str
     release: str = "v1"
     instance: str
+    slot: str = ""
     endpoint: str
     data: str
     config: str = ""

@@ -266,6 +266,7 @@ class Supervisor:
             name=spec.name,
             release=spec.release,
             instance=spec.instance,
+            slot=f"{spec.name}-{spec.number}",
             endpoint=spec.endpoint,
             data=str(self.layout.root),
             config=self.plan.config,

@@ -37,6 +37,8 @@ def create(parts: Parts) -> ASGIApp:
 
     @asynccontextmanager
     async def answers(_: Litestar) -> AsyncIterator[None]:
+        if parts.slot:
+            await runner.inherit(parts.slot)
         await runner.sweep()
         yield
         await runner.drain(max(0.0, parts.shutdown.remaining() - STORING))

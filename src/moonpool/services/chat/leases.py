@@ -1,7 +1,8 @@
 """Who writes which running answer, in the database.
 
     begin ──► streaming, lease = now ──beat every 2 s──► lease = now ──settle──► completed | failed | …
-                     └── no beat for LEASE ──expire (any instance)──► interrupted, partial text kept
+                     ├── no beat for LEASE ──expire (any instance)──► interrupted, partial text kept
+                     └── its successor starts ──inherit──► interrupted, partial text kept
 
 An instance that was only slow, not dead, may still settle its answer after it was expired: what it has
 is the whole truth about it.
@@ -90,6 +91,14 @@ class Leases:
                 )
             )
 
+    async def inherit(self, slot: str) -> int:
+        """Mark the answers of those who had our slot before interrupted: they have ended, or we would not
+        be here. Sooner than their leases tell: their users may be asking again already. How many."""
+        table = messages.c
+        theirs = table.instance.startswith(f"{slot}-", autoescape=True), table.instance != self._instance
+        async with self._database.transaction() as connection:
+            return await _interrupt(connection, self._clock.time(), table.status == Status.STREAMING, *theirs)
+
     async def sweep(self) -> int:
         """Mark the answers of dead instances interrupted; how many they were."""
         now = self._clock.time()
@@ -103,11 +112,13 @@ class Leases:
 
 async def expire(connection: AsyncConnection, now: float, *, conversation: str | None = None) -> int:
     """Mark answers whose lease has run out interrupted, with the text they had."""
-    change = update(messages).where(*_dead(now))
-    if conversation is not None:
-        change = change.where(messages.c.conversation == conversation)
+    which = [] if conversation is None else [messages.c.conversation == conversation]
+    return await _interrupt(connection, now, *_dead(now), *which)
+
+
+async def _interrupt(connection: AsyncConnection, now: float, *which: ColumnElement[bool]) -> int:
     values = {"status": Status.INTERRUPTED.value, "lease": None, "updated_at": now}
-    return (await connection.execute(change.values(values))).rowcount
+    return (await connection.execute(update(messages).where(*which).values(values))).rowcount
 
 
 def _dead(now: float) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

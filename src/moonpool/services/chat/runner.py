@@ -165,9 +165,15 @@ class Runner:
             await asyncio.sleep(BEAT)
 
     async def sweep(self) -> None:
-        count = await self._leases.sweep()
-        if count:
-            self._log.warning("answers of a dead instance were interrupted", count=count)
+        self._tell(await self._leases.sweep())
+
+    async def inherit(self, slot: str) -> None:
+        """At the start: look after what our predecessors in the slot left."""
+        self._tell(await self._leases.inherit(slot))
+
+    def _tell(self, interrupted: int) -> None:
+        if interrupted:
+            self._log.warning("answers of a dead instance were interrupted", count=interrupted)
 
     async def beat(self) -> None:
         """Write the answers that have grown, and those whose lease is to be renewed."""

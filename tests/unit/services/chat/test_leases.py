@@ -263,3 +263,28 @@ async def test_the_application_drains_until_the_deadline_it_was_given(
     async with AsyncTestClient(create(parts)):
         assert not drained
     assert drained == [pytest.approx(19.0, abs=0.5)]
+
+
+async def test_who_starts_in_the_slot_of_the_dead_frees_their_conversations_at_once(
+    make_parts: Any, model: Any, wire: Any
+) -> None:
+    """No time passes: nobody gets a 409 until a lease has run out."""
+    parts = await make_parts("chat", instance="chat-1-a", clients=Clients(inference=model))
+    dead = Instance(parts, model)
+    living = Instance(await make_parts("chat", instance="chat-10-a", clock=parts.clock), model)
+    first, second = [(await dead.store.create(ME, NewConversation())).id for _ in range(2)]
+    run, stream = await dead.begin(first)
+    await feed(run, stream, wire.chunk("Half"), 4)
+    await dead.runner.beat()
+    await dead.die(run)
+    other_run, _ = await living.begin(second)
+    successor = await make_parts(
+        "chat", instance="chat-1-b", slot="chat-1", clock=parts.clock, clients=parts.clients
+    )
+    async with AsyncTestClient(create(successor)):
+        message = await dead.message(run)
+        assert (message.status, message.content) == (Status.INTERRUPTED, "Half")
+        again, _ = await Instance(successor, model).begin(first)
+        assert (await living.message(other_run)).status is Status.STREAMING
+        again.stop(Status.INTERRUPTED)
+    await living.runner.drain(0.0)
