@@ -6,7 +6,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from moonpool.adapters.cache.memory import MemoryCache
-from moonpool.adapters.database.sqlite import SqliteDatabase
+from moonpool.adapters.database.sqlite import SqliteDatabase, Synchronous
 from moonpool.adapters.events.sqlite import SqliteEventLog
 from moonpool.adapters.objects.local import LocalObjects
 from moonpool.contracts.config import PlatformConfig
@@ -18,6 +18,9 @@ from moonpool.ports.events import EventLog
 from moonpool.ports.objects import Objects
 
 T = TypeVar("T")
+DURABLE = frozenset({"auth", "billing"})
+"""Services whose commits survive a power cut (an fsync each), as the event log's offsets do: what billing has
+taken from the log does not come again, and a key that was revoked must stay so."""
 SERVICES_FOLDER = Path(__file__).parent.parent / "services"
 
 
@@ -25,8 +28,9 @@ def open_database(config: PlatformConfig, data: Path, service: str) -> Database:
     settings = config.services.get(service)
     url = settings.database if settings is not None else ""
     migrations = SERVICES_FOLDER / service / "migrations"
+    synchronous: Synchronous = "FULL" if service in DURABLE else "NORMAL"
     schemes: dict[str, Callable[[str], Database]] = {
-        "sqlite": lambda url: SqliteDatabase(_path(url), migrations),
+        "sqlite": lambda url: SqliteDatabase(_path(url), migrations, synchronous=synchronous),
     }
     return _open(url or f"sqlite://{data}/db/{service}.db", schemes, f"services.{service}.database")
 
