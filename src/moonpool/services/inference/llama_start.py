@@ -30,6 +30,12 @@ several batches, so that long texts can be embedded, and a vector depends on not
 
 Callback = Callable[[bytes], bool]
 
+SMALL = 1 << 30
+"""Bytes of weights below which a model is small: about a billion parameters."""
+SMALL_TEMPERATURE = 0.1
+"""Of a small model when a request names none. At the engine's 0.8 the packaged model of 135 million
+parameters names Paris as the capital of France in 18 of 32 answers, at 0.2 in 26, at 0.1 in all 32."""
+
 
 class Server(Protocol):
     """What is used of xllamacpp.Server."""
@@ -94,6 +100,8 @@ def _params(params: "CommonParams", path: Path, socket_path: str) -> "CommonPara
     params.n_batch = params.n_ubatch = BATCH
     params.cache_ram_mib = 0
     params.warmup = False
+    if path.stat().st_size < SMALL:
+        params.sampling.temp = SMALL_TEMPERATURE
     params.fit_params = False  # would load the model twice to guess sizes that we give
     return params
 
