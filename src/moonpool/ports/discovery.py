@@ -9,7 +9,8 @@ import msgspec
 class Instance(msgspec.Struct, frozen=True, kw_only=True):
     """One running process (or external endpoint) of a release, as `status --json` shows it.
 
-    `state`: starting, ready, degraded, draining, crashed or stopped.
+    `state`: starting, ready, degraded, draining, crashed or stopped; unknown when nobody watches it and it
+    does not answer.
     """
 
     name: str

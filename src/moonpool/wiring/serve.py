@@ -1,7 +1,8 @@
 """Modules in one foreground process, without a supervisor: `moonpool serve`, what a container runs.
 
 Where everyone is stands in a topology file of this process's own: its targets as they come up, the
-peers it was told of, and for the rest the sockets that `serve` uses on the same data by default.
+peers it was told of, and for the rest the sockets that `serve` uses on the same data by default. How the
+others are it asks them (peers.py).
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from moonpool.ports.discovery import Instance
 from moonpool.wiring import logging as logs
 from moonpool.wiring.layout import Layout
 from moonpool.wiring.listening import bind_tcp, bind_unix, in_use, socket_folder
+from moonpool.wiring.peers import UNKNOWN, watch_peers
 from moonpool.wiring.registry import REGISTRY, Module, find, secrets_of
 from moonpool.wiring.runner import run_module
 from moonpool.wiring.secrets import load_root, take_given
@@ -69,6 +71,8 @@ class _Serving:
         listening = self._listen()
         self._hear_signals()
         self._introduce({name: endpoint for name, (endpoint, _) in listening.items()})
+        others = {n: one.endpoint for n, one in self._instances.items() if n not in listening}
+        watching = asyncio.create_task(watch_peers(others, self._tell), name="peers")
         tasks = []
         for module in self._modules:
             endpoint, sockets = listening[module.name]
@@ -76,6 +80,8 @@ class _Serving:
         # Whichever ends first ends all: a container is restarted as a whole.
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         self._stop.set()
+        watching.cancel()
+        await asyncio.wait({watching})
         results = await asyncio.gather(*tasks, return_exceptions=True)
         for error in results:
             if isinstance(error, BaseException):
@@ -142,13 +148,16 @@ class _Serving:
                 release=RELEASE,
                 instance=f"{name}-serve-{os.getpid()}" if mine else f"{name}-peer",
                 pid=os.getpid() if mine else 0,
-                state="starting" if mine else "ready",
+                state="starting" if mine else UNKNOWN,
                 endpoint=endpoints.get(name) or self._plan.peers.get(name) or self._default(name),
             )
         self._topology.publish(tuple(self._instances.values()))
 
-    def _tell(self, name: str, state: str) -> None:
-        self._instances[name] = msgspec.structs.replace(self._instances[name], state=state)
+    def _tell(self, name: str, state: str, reason: str = "") -> None:
+        before = self._instances[name]
+        if (before.state, before.reason) == (state, reason):
+            return
+        self._instances[name] = msgspec.structs.replace(before, state=state, reason=reason)
         self._topology.publish(tuple(self._instances.values()))
 
 
