@@ -43,9 +43,10 @@ class LastKnown(Protocol):
 
 
 class Later(Protocol):
-    async def defer(self, ctx: Context, request: Request, *, reason: str) -> str:
+    async def defer(self, ctx: Context, request: Request, *, reason: str, route: str = "") -> str:
         """Keep `request` durably and send it in the name of `ctx.principal` when its service is back.
 
+        `route` is its path's template where that is not the context's own.
         Returns the id under which GET /v1/deferred/ID tells how it went; the same one for the same
         request. Raises PlatformError when it cannot be kept.
         """

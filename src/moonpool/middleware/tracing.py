@@ -40,7 +40,7 @@ class Tracing:
 
     async def __call__(self, ctx: Context, request: Request, next: Handler) -> Response:
         self._metrics.active += 1
-        ctx.request_id = self._ids.new()
+        ctx.request_id = ctx.request_id or self._ids.new()  # a letter sent again keeps its own
         _join_trace(ctx, request, self._ids)
         try:
             response = await next(ctx, request)

@@ -35,6 +35,8 @@ from moonpool.services.chat.schema import (
 )
 
 _ALL = "/api/conversations"
+_MESSAGES = _ALL + "/{conversation_id}/messages"
+_EXCHANGES = _ALL + "/{conversation_id}/exchanges"
 
 
 class _StreamOptions(msgspec.Struct, frozen=True):
@@ -56,7 +58,7 @@ def create(parts: FallbackParts) -> Fallback:
 
 class _Chat(ReadOnly):
     async def answer(self, ctx: Context, request: Request, cause: PlatformError) -> Response | None:
-        asks = request.method == "POST" and ctx.route.path == _ALL + "/{conversation_id}/messages"
+        asks = request.method == "POST" and ctx.route.path == _MESSAGES
         if not asks or self.parts.inference is None:
             return await super().answer(ctx, request, cause)
         exchange = _Exchanging(self.parts, ctx, _read(request))
@@ -165,7 +167,9 @@ class _Exchanging:
             {b"content-type": b"application/json", b"idempotency-key": self.answer_id.encode()},
             msgspec.json.encode(exchange),
         )
-        await self._parts.later.defer(self._ctx, request, reason="answered while chat was away")
+        await self._parts.later.defer(
+            self._ctx, request, reason="answered while chat was away", route=_EXCHANGES
+        )
 
     def _message(self) -> Message:
         return Message(
