@@ -19,8 +19,8 @@ from moonpool.ports.objects import Objects
 
 T = TypeVar("T")
 DURABLE = frozenset({"auth", "billing"})
-"""Services whose commits survive a power cut (an fsync each), as the event log's offsets do: what billing has
-taken from the log does not come again, and a key that was revoked must stay so."""
+"""Services whose commits survive a power cut (an fsync each). The event log's next append makes billing's
+offset durable: what billing took before that does not come again. A key that was revoked must stay so."""
 SERVICES_FOLDER = Path(__file__).parent.parent / "services"
 
 
