@@ -1,5 +1,6 @@
 """The application factory of the services: Litestar with our errors, caller, health and metrics."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -132,6 +133,7 @@ def _on_http_exception(request: AnyRequest, error: HTTPException) -> Response[by
     return _render(_translate(request, error))
 
 
+_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(?P<name>[^`]+)`")
 _REFUSALS: dict[int, type[RequestError]] = {
     401: Unauthenticated,
     403: PermissionDenied,
@@ -147,6 +149,15 @@ def _translate(request: AnyRequest, error: HTTPException) -> MoonpoolError:
         first: Any = error.extra[0] if isinstance(error.extra, list) and error.extra else {}
         detail = first.get("message", error.detail) if isinstance(first, dict) else error.detail
         param = first.get("key") if isinstance(first, dict) else None
+        unknown = _UNKNOWN_FIELD.match(str(detail))
+        if unknown is not None:  # Litestar names the whole body, or the object around it
+            name = unknown["name"]
+            return BadRequest(
+                f"There is no parameter {name!r} here.",
+                code="unknown_parameter",
+                param=name if param in (None, "data") else f"{param}.{name}",
+                hint="GET /openapi.json describes those there are.",
+            )
         return BadRequest(str(detail), code="invalid_value", param=param)
     if error.status_code == 404:
         return NotFound(f"no {request.method} {request.url.path} here")

@@ -21,6 +21,8 @@ HINTS = {
     "role": "Roles are system, developer, user, assistant and tool.",
     "messages": 'Send a list like [{"role": "user", "content": "…"}].',
     "model": "GET /v1/models lists the models.",
+    "stream": "Use true or false.",
+    "seed": "Use a whole number of 64 bits.",
     "temperature": "Use a number from 0 to 2.",
     "top_p": "Use a number from 0 to 1.",
     "presence_penalty": "Use a number from -2 to 2.",

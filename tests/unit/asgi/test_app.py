@@ -14,7 +14,7 @@ from moonpool.core.errors import PaymentRequired, RateLimited, Unavailable
 from moonpool.core.principal import Principal
 
 
-class Body(msgspec.Struct):
+class Body(msgspec.Struct, forbid_unknown_fields=True):
     number: int
 
 
@@ -113,6 +113,11 @@ async def test_every_refusal_is_an_error_object(call, method, path, arguments, s
         assert error["code"] == code
     assert "secret" not in answer.text
     assert "Traceback" not in answer.text
+
+
+async def test_an_unknown_field_is_named_and_not_the_body_around_it(call) -> None:
+    error = (await call("POST", "/items", json={"number": 1, "nmber": 2})).json()["error"]
+    assert (error["param"], error["code"]) == ("nmber", "unknown_parameter")
 
 
 async def test_what_else_a_refusal_says(call) -> None:
