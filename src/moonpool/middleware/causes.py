@@ -98,7 +98,7 @@ class Causes:
             for cause, count in self._counts.items()
             if kind in {"", cause.kind} and service in {"", cause.service}
         ]
-        found.sort(key=lambda ranked: (-ranked.recent, -ranked.count, ranked.route, ranked.cause))
+        found.sort(key=lambda each: (-each.recent, -each.count, each.route, each.cause, each.kind))
         return found[:limit]
 
     def totals(self) -> dict[tuple[str, str, str], int]:

@@ -1,0 +1,51 @@
+import pytest
+
+from harness.letters import OWNER, make_letter
+from moonpool.contracts.manifest import Manifest, Route
+from moonpool.core.clock import ManualClock
+from moonpool.core.errors import NotFound
+from moonpool.core.message import Response
+from moonpool.gateway.replaying import Replayer
+
+MANIFEST = Manifest(
+    service="chat",
+    summary="x",
+    routes=(Route(method="POST", path="/api/conversations/{conversation_id}/exchanges"),),
+)
+
+
+class Layer:
+    def applies(self, route: Route) -> bool:
+        return True
+
+    async def __call__(self, ctx, request, next):
+        ctx.decide("layer", "seen")
+        return await next(ctx, request)
+
+
+async def test_the_request_goes_out_as_it_came_in_the_name_of_who_sent_it() -> None:
+    seen = []
+
+    def upstream(service, route):
+        async def handler(ctx, request):
+            seen.append((ctx, request))
+            return Response(200, [], b"ok")
+
+        return handler
+
+    replay = Replayer(manifests=[MANIFEST], filters=[Layer()], upstream=upstream, clock=ManualClock())
+    letter = make_letter(route="/api/conversations/c1/exchanges", body=b"body")
+    assert (await replay(letter)).body == b"ok"
+    ctx, request = seen[0]
+    assert (ctx.principal, ctx.service, ctx.request_id) == (OWNER, "chat", "req_dl_1")
+    assert ctx.parameters == {"conversation_id": "c1"}
+    assert ctx.deadline.remaining(ctx.clock.monotonic()) == 60.0
+    assert [(d.filter, d.verdict) for d in ctx.trace()] == [("dead letter", "replay"), ("layer", "seen")]
+    assert (request.method, request.body) == ("POST", b"body")
+    assert request.headers[b"idempotency-key"] == b"req_dl_1"
+
+
+async def test_a_route_that_is_gone() -> None:
+    replay = Replayer(manifests=[MANIFEST], filters=[], upstream=lambda s, r: None, clock=ManualClock())
+    with pytest.raises(NotFound):
+        await replay(make_letter())
