@@ -63,6 +63,20 @@ class Letters(StrEnum):
     """These, and those for which everything else has failed."""
 
 
+class Cached(msgspec.Struct, frozen=True, kw_only=True):
+    """For how long answers of a route may be used again, in seconds (RFC 9111; the last two: RFC 5861).
+
+    `every`: also those that would be another each time, without the client asking for it.
+    """
+
+    every: bool = False
+    fresh: float = 3600.0
+    while_revalidating: float = 600.0
+    """After that time answered at once still, and renewed behind the answer."""
+    if_error: float = 24 * 3600.0
+    """After that time answered only when everything else failed."""
+
+
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds. `total` bounds a whole request with all its attempts up to the answer's head; a
     streamed answer may then go on as long as it does not fall silent for `between_bytes`."""
@@ -95,6 +109,10 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """0 is shed last."""
     quiet: bool = False
     """A probe: asked every few seconds, hence neither traced nor shed."""
+    cached: Cached | None = None
+    """How answers to models' requests are cached; None: not at all."""
+    repeatable: bool = False
+    """Whether an `Idempotency-Key` is heeded: the answer is then kept for a day. Not for secrets."""
     remember: Remember = Remember.NO
     degraded: Degraded = Degraded.RETRY_LATER
     letters: Letters = Letters.NO

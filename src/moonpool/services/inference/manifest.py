@@ -1,6 +1,6 @@
 """What inference offers and how it is to be called."""
 
-from moonpool.contracts.manifest import Access, BalancerKind, Letters, Manifest, Route, Timeouts
+from moonpool.contracts.manifest import Access, BalancerKind, Cached, Letters, Manifest, Route, Timeouts
 
 _GENERATION = Timeouts(total=900.0, connect=2.0, first_byte=300.0, between_bytes=60.0)
 """A long prompt on a small machine takes minutes to read, and may wait in the queue before."""
@@ -16,6 +16,8 @@ def _route(path: str, schema: str, summary: str) -> Route:
         balancer=BalancerKind.INFERENCE,
         timeouts=_GENERATION,
         metered=True,
+        cached=Cached(),
+        repeatable=True,
         letters=Letters.FAILED,
         summary=summary,
     )
