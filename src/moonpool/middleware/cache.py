@@ -80,17 +80,15 @@ class AnswerCache:
 
     async def __call__(self, ctx: Context, request: Request, next: Handler) -> Response:
         policy: Cached = ctx.route.cached
-        mode = _mode(request.headers.get(NAME))
-        if mode is None:
-            mode = b"on" if policy.every or deterministic(ctx.payload) else b"off"
-        wished = wishes(request.headers.get(b"cache-control"))
+        headers = request.headers
+        mode, control = _mode(headers[NAME]) if NAME in headers else None, headers.get(b"cache-control")
+        if mode is None and not (policy.every or deterministic(ctx.payload)):
+            mode = b"off"
+        if mode == b"off" and control is None:
+            return await _past(ctx, request, next)
+        wished = wishes(control)
         if mode == b"off" or wished.no_store or not ctx.principal.tenant:
-            if wished.only_if_cached:
-                return _not_kept(ctx)
-            response = await next(ctx, request)
-            if not ctx.fallback:
-                response.headers.append((NAME, b"bypass"))
-            return response
+            return _not_kept(ctx) if wished.only_if_cached else await _past(ctx, request, next)
         payload, body = ctx.payload, request.body
         assert isinstance(body, bytes)
         model = self._find(payload.model, request.path)
@@ -105,6 +103,9 @@ class AnswerCache:
         if wished.only_if_cached:
             return _not_kept(ctx)
         return await self._fetch(key, policy, ctx, request, next)
+
+    async def start(self) -> None:
+        """A component, for the sake of `stop`."""
 
     async def stop(self) -> None:
         """End what goes on behind answers."""
@@ -274,9 +275,14 @@ class _Nowhere:
     def abort(self, error: Exception) -> None: ...
 
 
-def _mode(value: bytes | None) -> bytes | None:
-    if value is None:
-        return None
+async def _past(ctx: Context, request: Request, next: Handler) -> Response:
+    response = await next(ctx, request)
+    if not ctx.fallback:
+        response.headers.append((NAME, b"bypass"))
+    return response
+
+
+def _mode(value: bytes) -> bytes:
     mode = value.strip().lower()
     if mode not in {b"on", b"off", b"refresh"}:
         raise BadRequest("x-moonpool-cache is none of on, off, refresh", param="x-moonpool-cache")

@@ -80,6 +80,9 @@ class Idempotency:
         ctx.decide("idempotency", "claim")
         return await self._once(claim, ctx, request, next)
 
+    async def start(self) -> None:
+        """A component, for the sake of `stop`."""
+
     async def stop(self) -> None:
         """Wait for what is still being written."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
