@@ -184,7 +184,8 @@ class AnswerCache:
         ctx.decide("cache", "miss")
         if response.header(NAME) is None:
             response.headers.append((NAME, b"miss"))
-        if not _may_be_kept(ctx, response):
+        events = b"event-stream" in (response.header(b"content-type") or b"").lower()
+        if not _may_be_kept(ctx, response, events):
             self._land(key, flight)
             return response
         release = response.header(b"x-moonpool-release") or b""
@@ -193,7 +194,6 @@ class AnswerCache:
         if not isinstance(body, Stream):
             self._spawn(self._keep(key, flight, ttl, release, body, ctx, events=False))
             return response
-        events = b"event-stream" in (response.header(b"content-type") or b"").lower()
         copy = Copy(self._largest * FRAMED)
         body.transform(copy)
 
@@ -289,11 +289,14 @@ def _mode(value: bytes) -> bytes:
     return mode
 
 
-def _may_be_kept(ctx: Context, response: Response) -> bool:
-    """Only what the model itself has answered, and its endpoint does not forbid to keep."""
+def _may_be_kept(ctx: Context, response: Response, events: bool) -> bool:
+    """Only what the model itself has answered, and its endpoint does not forbid to keep.
+
+    Endpoints say `no-store` of every stream of events, for the sake of proxies that would hold it back: it
+    says nothing about the answer."""
     if response.status != 200 or ctx.fallback:
         return False
-    return not wishes(response.header(b"cache-control")).no_store
+    return events or not wishes(response.header(b"cache-control")).no_store
 
 
 def _not_kept(ctx: Context) -> Response:

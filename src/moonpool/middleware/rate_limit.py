@@ -9,7 +9,7 @@ usage if the endpoint told it. Whatever fails before there is an answer, and wha
 import math
 from functools import partial
 
-from moonpool.contracts.manifest import Route
+from moonpool.contracts.manifest import Access, Route
 from moonpool.core.body import Outcome, Stream
 from moonpool.core.context import Context
 from moonpool.core.decisions import Flag
@@ -34,7 +34,8 @@ class RequestLimit:
         self._limits = limits
 
     def applies(self, route: Route) -> bool:
-        return not route.quiet
+        """Not to operators' routes: who exhausts a limit must still be able to see why, and to change it."""
+        return not route.quiet and route.access in {Access.PUBLIC, Access.KEY}
 
     async def __call__(self, ctx: Context, request: Request, next: Handler) -> Response:
         plan = self._rules.plan(ctx, request)

@@ -52,7 +52,7 @@ class Verdict(msgspec.Struct, gc=False):
 
     `refused` is what stood in the way, with the seconds to `wait` (infinite: it can never be had).
     `tightest` is the rate that is nearest to its end, with its `remaining` units and the seconds until it
-    is full again (`reset`); None when no rate was asked for.
+    is full again (`reset`; of a refused one: until it can be had); None when no rate was asked for.
     """
 
     lease: str

@@ -102,7 +102,8 @@ class World:
 
     async def stream(self, *pieces: bytes, **fields: Any) -> Stream:
         stream = Stream()
-        self.answer = Response(200, [(b"content-type", b"text/event-stream")], stream)
+        headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
+        self.answer = Response(200, headers, stream)
         await self.ask(stream=True, **fields)
         stream.connect(Nowhere())
         for data in pieces:

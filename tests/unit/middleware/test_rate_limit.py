@@ -109,6 +109,8 @@ def test_where_they_apply(world: World) -> None:
     assert requests.applies(ROUTE)
     assert tokens.applies(ROUTE)
     assert not requests.applies(Route(method="GET", path="/livez", quiet=True))
+    assert requests.applies(Route(method="GET", path="/", access=Access.PUBLIC))
+    assert not requests.applies(Route(method="GET", path="/admin/requests", access=Access.ADMIN))
     assert not tokens.applies(Route(method="GET", path="/api/me", access=Access.KEY))
 
 
@@ -141,7 +143,7 @@ async def test_too_many_requests(world: World) -> None:
     assert "2 requests per minute" in error["message"]
     assert refused.header(b"retry-after") == b"30"
     assert int(refused.header(b"retry-after-ms") or b"0") == pytest.approx(30_000, abs=100)
-    assert refused.header(b"ratelimit") == b'"requests";r=0;t=60'
+    assert refused.header(b"ratelimit") == b'"requests";r=0;t=30'
     assert refused.header(b"ratelimit-policy") is not None
     assert world.last.flags == [Flag.RATE_LIMITED]
     assert world.last.decisions[0][:2] == ("rate_limit", "refuse")

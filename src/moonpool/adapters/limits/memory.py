@@ -7,6 +7,7 @@ of the event loop, so all are atomic without a lock.
 Bounded: a bucket that is full again is as good as none, and is swept out within two minutes.
 """
 
+import math
 from collections.abc import Sequence
 
 from moonpool.adapters.limits.gcra import ahead_of, remaining, wait_for
@@ -156,7 +157,8 @@ class MemoryLimits:
     def _refuse(self, lease: str, rate: Rate, amount: int, now: float) -> Verdict:
         ahead = ahead_of(self._tats.get(rate.key, 0.0), now, rate, self._reserved.get(rate.key, 0))
         wait = wait_for(ahead, rate, amount)
-        return Verdict(lease, rate, wait, rate, remaining(ahead, rate), ahead)
+        reset = ahead if wait == math.inf else wait
+        return Verdict(lease, rate, wait, rate, remaining(ahead, rate), reset)
 
     def _tidy(self, now: float) -> None:
         """Once a minute: give back the leases that nobody settled (what they used is known as far as `use`
