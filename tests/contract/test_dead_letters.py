@@ -45,6 +45,14 @@ async def test_the_same_request_is_one_letter(letters: DeadLetters) -> None:
     assert await letters.count(Which()) == 1
 
 
+async def test_many_at_once(letters: DeadLetters) -> None:
+    """More than one batch, with the same request among them several times."""
+    arrived = [make_letter(f"dl_{n:03}", dedupe=f"dedupe {n % 90}") for n in range(180)]
+    notes = await asyncio.gather(*(letters.put(letter) for letter in arrived))
+    assert [note.id for note in notes] == [f"dl_{n % 90:03}" for n in range(180)]
+    assert await letters.count(Which()) == 90
+
+
 async def test_lists_page_both_ways_and_filter(letters: DeadLetters) -> None:
     for n in range(5):
         state = State.DEAD if n % 2 else State.WAITING

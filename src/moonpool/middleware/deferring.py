@@ -17,7 +17,7 @@ from moonpool.middleware.letter_policy import write
 from moonpool.ports.dead_letters import DeadLetters, State
 
 PREFIX = "dl"
-CAPTURES = 32
+CAPTURES = 128
 """Letters being written at a time: an outage must not turn every request into a wait for the disk."""
 
 

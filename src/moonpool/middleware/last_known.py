@@ -29,7 +29,9 @@ KEPT = frozenset(
     | {b"content-security-policy", b"x-content-type-options", b"referrer-policy", b"x-frame-options"}
 )
 """Header fields that describe the content; the others were about that one answer."""
-PARTIAL = (b"range", b"if-none-match", b"if-modified-since")
+PARTIAL = frozenset({b"range", b"if-none-match", b"if-modified-since"})
+RENEW = 1.0
+"""Seconds for which what was remembered is not remembered anew: a busy route costs a look-up."""
 
 Who = tuple[Hashable, ...]
 _EVERYONE: Who = ()
@@ -83,7 +85,10 @@ class LastKnownMemory:
         who = _who(ctx)
         if who is None or response.status != 200 or request.method != "GET":
             return
-        if any(name in request.headers for name in PARTIAL):
+        entry = self._entries.get((who, request.path, request.query))
+        if entry is not None and entry.number == self._changes.now and self._is_new(entry):
+            return
+        if not PARTIAL.isdisjoint(request.headers):
             return
         headers = [field for field in response.headers if field[0] in KEPT]
         asked = _Asked(
@@ -107,6 +112,9 @@ class LastKnownMemory:
         self._changes.write(ctx.principal.tenant, request.path)
 
     # ── inside ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _is_new(self, entry: _Entry) -> bool:
+        return 0.0 <= self._clock.time() - entry.known.at < RENEW
 
     def _find(self, key: tuple[Who, str, str]) -> Known | None:
         entry = self._entries.get(key)

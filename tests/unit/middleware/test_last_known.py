@@ -124,6 +124,22 @@ def test_a_write_forgets_also_what_was_asked_before_it_and_came_after(memory, ma
     assert memory.get(ctx, Request("GET", PATH)) is not None
 
 
+def test_what_was_just_remembered_is_remembered_anew_only_after_a_write_or_a_second(
+    memory, make_ctx, clock
+) -> None:
+    ctx = make_ctx(route=route(), principal=MINE)
+
+    def learnt(body: bytes) -> bytes:
+        memory.learn(ctx, Request("GET", PATH), answer(body))
+        return memory.get(ctx, Request("GET", PATH)).body
+
+    assert [learnt(b"1"), learnt(b"2")] == [b"1", b"1"]
+    memory.changed(ctx, Request("PATCH", PATH))
+    assert learnt(b"3") == b"3"
+    clock.advance(1.0)
+    assert learnt(b"4") == b"4"
+
+
 def test_bounds(make_ctx, clock) -> None:
     memory = LastKnownMemory(clock, capacity=3000)
     ctx = make_ctx(route=route(), principal=MINE)

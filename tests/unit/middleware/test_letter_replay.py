@@ -28,6 +28,7 @@ class Upstream:
 
     async def __call__(self, letter: Letter) -> Response:
         self.sent.append(letter.note.request_id)
+        await asyncio.sleep(0)
         if self.hang is not None:
             await self.hang.wait()
         step = self.script.pop(0) if self.script else Response(200, [(b"content-type", b"t")], b"yes")

@@ -16,7 +16,6 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
-    case,
     delete,
     func,
     insert,
@@ -27,6 +26,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from moonpool.adapters.dead_letters.intake import Intake
+from moonpool.adapters.dead_letters.room import Room
 from moonpool.adapters.dead_letters.sealing import Seal
 from moonpool.core.errors import Overloaded
 from moonpool.ports.database import Database
@@ -34,11 +35,8 @@ from moonpool.ports.dead_letters import Letter, Note, State, Which
 
 MAXIMUM_BYTES = 256 * 1024 * 1024
 MAXIMUM_LETTERS = 20_000
-TENANT_SHARE = 0.5
-"""Of both, so that one tenant's outage leaves room for another's."""
 _OVERHEAD = 512
 """About what a row takes beside its content."""
-_FULL_WAIT = 60.0
 
 letters = Table(
     "letters",
@@ -82,26 +80,19 @@ class DatabaseDeadLetters:
         self._seal = Seal(keys)
         self._maximum_bytes = maximum_bytes
         self._maximum_letters = maximum_letters
+        self._intake = Intake(self._write)
 
     async def start(self) -> None:
         await self._database.start()
 
     async def stop(self) -> None:
+        """What is being written is still written."""
+        await self._intake.idle()
         await self._database.stop()
 
     async def put(self, letter: Letter) -> Note:
-        content = self._seal.seal(letter)
-        size = len(content) + _OVERHEAD
-        note = msgspec.structs.replace(letter.note, dedupe=self._seal.name(letter.note.dedupe), size=size)
-        async with self._database.transaction() as connection:
-            query = select(*_NOTE).where(c.dedupe == note.dedupe)
-            known = (await connection.execute(query)).first()
-            if known is not None:
-                return _note(known)
-            await self._check_room(connection, note)
-            row = {**_columns(note), "key_id": self._seal.key_id, "content": content}
-            await connection.execute(insert(letters).values(row))
-        return note
+        """Those that come while another is being written are written together: an outage brings many."""
+        return await self._intake.put(letter)
 
     async def get(self, id: str) -> Letter | None:
         async with self._database.snapshot() as connection:
@@ -176,30 +167,35 @@ class DatabaseDeadLetters:
 
     # ── inside ─────────────────────────────────────────────────────────────────────────────────────
 
-    async def _check_room(self, connection: AsyncConnection, note: Note) -> None:
-        mine = case((c.tenant == note.tenant, 1), else_=0)
-        row = (
-            await connection.execute(
-                select(
-                    func.count(),
-                    func.coalesce(func.sum(c.size), 0),
-                    func.coalesce(func.sum(mine), 0),
-                    func.coalesce(func.sum(mine * c.size), 0),
-                )
-            )
-        ).one()
-        count, size, own_count, own_size = (int(value) for value in row)
-        full = count >= self._maximum_letters or size + note.size > self._maximum_bytes
-        own = own_count >= self._maximum_letters * TENANT_SHARE
-        own = own or own_size + note.size > self._maximum_bytes * TENANT_SHARE
-        if full or own:
-            raise Overloaded(
-                "the queue of deferred requests is full"
-                if full
-                else "your organisation's share of the queue of deferred requests is full",
-                code="deferred_queue_full",
-                retry_after=_FULL_WAIT,
-            )
+    async def _write(self, arrived: Sequence[Letter]) -> list[Note | Overloaded]:
+        """One transaction; a verdict for each."""
+        verdicts: list[Note | Overloaded] = []
+        rows: list[dict[str, object]] = []
+        async with self._database.transaction() as connection:
+            names = [self._seal.name(letter.note.dedupe) for letter in arrived]
+            query = select(*_NOTE).where(c.dedupe.in_(names))
+            known = {row.dedupe: _note(row) for row in (await connection.execute(query)).all()}
+            room = await self._room(connection)
+            for letter, name in zip(arrived, names, strict=True):
+                note = known.get(name)
+                if note is None:
+                    content = self._seal.seal(letter)
+                    note = msgspec.structs.replace(letter.note, dedupe=name, size=len(content) + _OVERHEAD)
+                    refusal = room.take(note)
+                    if refusal is not None:
+                        verdicts.append(refusal)
+                        continue
+                    known[name] = note
+                    rows.append({**_columns(note), "key_id": self._seal.key_id, "content": content})
+                verdicts.append(note)
+            if rows:
+                await connection.execute(insert(letters), rows)
+        return verdicts
+
+    async def _room(self, connection: AsyncConnection) -> Room:
+        query = select(c.tenant, func.count(), func.coalesce(func.sum(c.size), 0)).group_by(c.tenant)
+        used = {row[0]: (int(row[1]), int(row[2])) for row in (await connection.execute(query)).all()}
+        return Room(used, maximum_bytes=self._maximum_bytes, maximum_letters=self._maximum_letters)
 
     def _open(self, row: Row[Any]) -> Letter:
         return self._seal.open(_note(row), row.key_id, row.content)
