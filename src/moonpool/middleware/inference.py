@@ -97,9 +97,10 @@ class InferenceUpstream:
             candidate, reason = tier[0], "only one"
         else:
             prompt = Prompt(_prompt_text(ctx.payload), answer, ctx.route.priority)
-            choice = self._balancer.pick([candidate.endpoint for candidate in tier], prompt)
-            candidate = next(c for c in tier if c.endpoint is choice.endpoint)
-            reason = choice.reason
+            endpoints = [candidate.endpoint for candidate in tier]
+            weights = [candidate.target.weight for candidate in tier]
+            choice = self._balancer.pick(endpoints, prompt, weights)
+            candidate, reason = tier[choice.place], choice.reason
         ctx.decide("balancer", candidate.endpoint.instance, reason)
         return candidate
 

@@ -8,6 +8,8 @@ Usage is what the endpoint reports. It is always asked for (`stream_options.incl
 from clients that did not ask. An endpoint that reports none is metered by counting events, marked so.
 """
 
+import asyncio
+
 import msgspec
 
 from moonpool.contracts.manifest import Route
@@ -36,7 +38,13 @@ class Metering:
         return route.metered
 
     async def __call__(self, ctx: Context, request: Request, next: Handler) -> Response:
-        response = await next(ctx, request)
+        try:
+            response = await next(ctx, request)
+        except asyncio.CancelledError:
+            if ctx.attempts:  # an endpoint was working on it when the client left
+                event = usage_event(ctx, _guess(ctx, 0), streamed=False, outcome="cancelled", estimated=True)
+                self._journal.close(event.id, _encode(event))
+            raise
         if response.status != 200:
             return response
         body = response.body

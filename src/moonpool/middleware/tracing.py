@@ -2,7 +2,7 @@
 
 Gives every request its id and its place in a W3C trace, turns every error into an answer, and when the
 body is over hands one finished record to the recorder and the metrics. Nothing of it is encoded or
-written while the request runs (middleware/recorder.py does that later, in batches).
+published while the request runs (middleware/recorder.py does that, in batches).
 """
 
 import re

@@ -38,10 +38,11 @@ from moonpool.middleware.metering import Metering
 from moonpool.middleware.metrics import RequestMetrics
 from moonpool.middleware.pipeline import ordered
 from moonpool.middleware.recorder import Recorder
+from moonpool.middleware.refusals import EdgeRefusals
 from moonpool.middleware.tracing import Tracing
 from moonpool.middleware.upstream import ServiceUpstream
 from moonpool.middleware.validation import Parse, Validation
-from moonpool.openai.errors import render_error, render_stream_error
+from moonpool.openai.errors import render_stream_error
 from moonpool.openai.parse import parse
 from moonpool.openai.schema import ChatCompletionRequest, CompletionRequest, EmbeddingRequest
 from moonpool.wiring.clients import HttpAuthClient, HttpCatalogueClient, ServiceCaller
@@ -131,7 +132,7 @@ class _Assembly:
         )
         self.server = Server(
             gateway.handle,
-            render_error=render_error,
+            render_error=EdgeRefusals(recorder, metrics, clock),
             render_stream_error=render_stream_error,
             body_policy=gateway.body_policy,
             ssl=_tls(config.gateway),
@@ -142,7 +143,7 @@ class _Assembly:
             journal,
             recorder,
             CatalogueFollower(HttpCatalogueClient(infrastructure.caller), models, snapshot, log),
-            RevocationFollower(infrastructure.events, cache, f"gateway-{settings.instance}", log),
+            RevocationFollower(infrastructure.events, cache, f"revocations-{settings.slot}", log),
         ]
 
 

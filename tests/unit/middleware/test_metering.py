@@ -1,5 +1,7 @@
 """One request, one usage event: whatever the shape of the answer and the way it ends."""
 
+import asyncio
+
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -253,3 +255,21 @@ async def test_what_is_too_long_to_be_read_is_estimated(make_ctx, journal, sink,
     body.finish()
     assert sink.data == b"".join(pieces)
     assert only(journal).estimated
+
+
+@pytest.mark.parametrize("attempted", [True, False])
+async def test_a_client_that_leaves_before_a_whole_answer(make_ctx, journal, attempted: bool) -> None:
+    ctx = make_ctx(prompt_tokens=12)
+
+    async def next(ctx, request) -> Response:
+        if attempted:
+            ctx.attempts = [Attempt("inference-0", "v1", 0.0)]
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await Metering(journal)(ctx, REQUEST, next)
+    if attempted:
+        event = only(journal)
+        assert (event.outcome, event.estimated, event.usage.prompt_tokens) == ("cancelled", True, 12)
+    else:
+        assert not journal.closed
