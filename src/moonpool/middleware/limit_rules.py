@@ -86,7 +86,9 @@ class LimitRules:
 
     def plan(self, ctx: Context, request: Request) -> Plan:
         """All but the model's limits; NO_PLAN when there are none."""
-        plan = self.caller(ctx.principal)
+        principal = ctx.principal
+        kept = self._callers.get(principal.key or principal.user)
+        plan = kept[1] if kept is not None and kept[0] is principal else self.caller(principal)
         if self._by_address:
             plan += self._address(request.peer)
         if self._by_route:
@@ -97,7 +99,7 @@ class LimitRules:
         """All that follows from who asks; nothing for those whom nobody knows, and for services."""
         name = principal.key or principal.user
         kept = self._callers.get(name)
-        if kept is not None and (kept[0] is principal or kept[0] == principal):
+        if kept is not None and kept[0] == principal:
             return kept[1]
         plan = NO_PLAN if principal.service or not name else self._make(principal)
         if len(self._callers) >= CAPACITY:

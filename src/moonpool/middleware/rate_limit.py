@@ -128,7 +128,7 @@ def _tell(response: Response, verdict: Verdict, policy: Field) -> None:
     if rate is None:
         response.headers.append(policy)
     else:
-        field = rate.field % (verdict.remaining, verdict.reset + 0.999)
+        field = rate.field % (verdict.remaining, int(verdict.reset + 0.999))
         response.headers += (policy, (b"ratelimit", field))
 
 

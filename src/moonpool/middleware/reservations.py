@@ -5,6 +5,7 @@ request that sets no bound is reserved a usual answer, and owes what comes beyon
 """
 
 from moonpool.middleware.inference import BYTES_PER_TOKEN, DEFAULT_ANSWER
+from moonpool.openai.schema import CompletionRequest
 
 PLAIN = 16 * 1024
 """Bytes of a body up to which its length stands for its text. In longer ones pictures may be most of it."""
@@ -20,19 +21,12 @@ def reservation(payload: object, size: int, most: int) -> int:
     if size > PLAIN:
         size = min(size, payload.characters())  # type: ignore[attr-defined]
     prompt = size // BYTES_PER_TOKEN + 1
-    amount = prompt + _answer(payload)
-    return amount if amount <= most else max(prompt, most)
-
-
-def _answer(payload: object) -> int:
-    """Tokens of all choices together; embeddings have none."""
     try:
         limit: int | None = payload.limit  # type: ignore[attr-defined]
-    except AttributeError:
-        return 0
-    if limit is None:
-        limit = DEFAULT_ANSWER
-    answers: int | None = payload.n  # type: ignore[attr-defined]
-    if answers is None:
-        answers = 1
-    return limit * max(answers, getattr(payload, "best_of", None) or 1)
+    except AttributeError:  # embeddings are not answered in tokens
+        return prompt
+    answers = payload.n or 1  # type: ignore[attr-defined]
+    if type(payload) is CompletionRequest and payload.best_of is not None:
+        answers = max(answers, payload.best_of)
+    amount: int = prompt + (DEFAULT_ANSWER if limit is None else limit) * answers
+    return amount if amount <= most else max(prompt, most)
