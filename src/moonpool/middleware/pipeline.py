@@ -26,7 +26,10 @@ def ordered(
     tracing: RouteFilter,
     health: RouteFilter,
     authentication: RouteFilter,
+    requests: RouteFilter,
     validation: RouteFilter,
+    idempotency: RouteFilter,
+    tokens: RouteFilter,
     metering: RouteFilter,
 ) -> list[RouteFilter]:
     """The layer. A new filter is a new line here, with its reason."""
@@ -40,9 +43,17 @@ def ordered(
         # Who asks must be known before anything is looked at in the tenant's name; and a caller without
         # a key must not make us parse ten megabytes of JSON.
         authentication,
+        # Who asks too often is refused before megabytes of JSON are parsed for him. Places are held from
+        # here to the end of the body.
+        requests,
         # The one parse that everything below shares. Above whatever counts, caches or stores, so that a
         # malformed request is never charged and never reaches a service.
         validation,
+        # Above all that costs tokens or money: what was done once is answered as it was then, and is neither
+        # limited by tokens nor metered again.
+        idempotency,
+        # Around metering: it settles on what metering has counted.
+        tokens,
         # Around all attempts of a request and inside everything that may refuse it: one logical request
         # is one usage event, however often it is tried below.
         metering,

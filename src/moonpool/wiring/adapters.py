@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from moonpool.adapters.cache.memory import MemoryCache
 from moonpool.adapters.database.sqlite import SqliteDatabase, Synchronous
 from moonpool.adapters.events.sqlite import SqliteEventLog
+from moonpool.adapters.limits.memory import MemoryLimits
 from moonpool.adapters.objects.local import LocalObjects
 from moonpool.contracts.config import PlatformConfig
 from moonpool.core.clock import SYSTEM_CLOCK
@@ -15,6 +16,7 @@ from moonpool.core.errors import StartupError
 from moonpool.ports.cache import Cache
 from moonpool.ports.database import Database
 from moonpool.ports.events import EventLog
+from moonpool.ports.limits import Limits
 from moonpool.ports.objects import Objects
 
 T = TypeVar("T")
@@ -44,6 +46,12 @@ def open_events(config: PlatformConfig, data: Path) -> EventLog:
 
 def open_cache(config: PlatformConfig) -> Cache:
     schemes: dict[str, Callable[[str], Cache]] = {"memory": lambda url: MemoryCache(clock=SYSTEM_CLOCK)}
+    return _open(config.infrastructure.cache or "memory://", schemes, "infrastructure.cache")
+
+
+def open_limits(config: PlatformConfig) -> Limits:
+    """The store of limits is the cache's: what is shared between gateways is shared for both."""
+    schemes: dict[str, Callable[[str], Limits]] = {"memory": lambda url: MemoryLimits(SYSTEM_CLOCK)}
     return _open(config.infrastructure.cache or "memory://", schemes, "infrastructure.cache")
 
 

@@ -33,10 +33,13 @@ from moonpool.middleware.answers import SoundAnswers
 from moonpool.middleware.attempts import FailedAttempts
 from moonpool.middleware.authentication import Authentication, KeyCache
 from moonpool.middleware.health import HealthGate
+from moonpool.middleware.idempotency import Idempotency
 from moonpool.middleware.inference import InferenceUpstream
+from moonpool.middleware.limit_rules import LimitRules
 from moonpool.middleware.metering import Metering
 from moonpool.middleware.metrics import RequestMetrics
 from moonpool.middleware.pipeline import ordered
+from moonpool.middleware.rate_limit import RequestLimit, TokenLimit
 from moonpool.middleware.recorder import Recorder
 from moonpool.middleware.refusals import EdgeRefusals
 from moonpool.middleware.tracing import Tracing
@@ -45,6 +48,7 @@ from moonpool.middleware.validation import Parse, Validation
 from moonpool.openai.errors import render_stream_error
 from moonpool.openai.parse import parse
 from moonpool.openai.schema import ChatCompletionRequest, CompletionRequest, EmbeddingRequest
+from moonpool.wiring.adapters import open_cache, open_limits
 from moonpool.wiring.clients import HttpAuthClient, HttpCatalogueClient, ServiceCaller
 from moonpool.wiring.following import CatalogueFollower, RevocationFollower
 from moonpool.wiring.infrastructure import Infrastructure, open_infrastructure
@@ -96,7 +100,7 @@ class _Assembly:
         metrics = RequestMetrics()
         registry = CollectorRegistry()
         registry.register(metrics)
-        cache = KeyCache(clock)
+        keys = KeyCache(clock)
         self.gate = HealthGate(lambda: metrics.active, config.gateway.max_active_requests)
         access = _write_lines if config.telemetry.access_log else None
         recorder = Recorder(
@@ -105,16 +109,22 @@ class _Assembly:
         journal = LocalJournal(
             infrastructure.data / "spool", USAGE, settings.instance, infrastructure.events, log
         )
+        models = Models(infrastructure.pools)
+        store, limits = open_cache(config), open_limits(config)
+        rules = LimitRules(config.limits)
+        idempotency = Idempotency(store, clock, log)
         filters = ordered(
             tracing=Tracing(recorder, metrics, log),
             health=self.gate,
             authentication=Authentication(
-                cache, HttpAuthClient(infrastructure.caller), FailedAttempts(clock), clock, log
+                keys, HttpAuthClient(infrastructure.caller), FailedAttempts(clock), clock, log
             ),
+            requests=RequestLimit(rules, limits),
             validation=Validation(SCHEMAS),
+            idempotency=idempotency,
+            tokens=TokenLimit(rules, limits),
             metering=Metering(journal),
         )
-        models = Models(infrastructure.pools)
         description = _Description(self._manifests, infrastructure.caller)
         administration = Administration(
             draining=lambda: self.gate.draining,
@@ -140,10 +150,13 @@ class _Assembly:
         )
         snapshot = Path(settings.topology).parent / "catalogue-gateway.json"
         self.components: list[Component] = [
+            store,
+            limits,
+            idempotency,
             journal,
             recorder,
             CatalogueFollower(HttpCatalogueClient(infrastructure.caller), models, snapshot, log),
-            RevocationFollower(infrastructure.events, cache, f"revocations-{settings.slot}", log),
+            RevocationFollower(infrastructure.events, keys, f"revocations-{settings.slot}", log),
         ]
 
 

@@ -24,7 +24,10 @@ async def answer(ctx: Context, request: Request) -> Response:
 async def order(method: str) -> list[str]:
     filters = ordered(
         metering=Layer("metering", ("POST",)),
+        tokens=Layer("tokens", ("POST",)),
+        idempotency=Layer("idempotency", ("POST",)),
         validation=Layer("validation", ("POST",)),
+        requests=Layer("requests"),
         authentication=Layer("authentication"),
         health=Layer("health"),
         tracing=Layer("tracing"),
@@ -35,11 +38,20 @@ async def order(method: str) -> list[str]:
 
 
 async def test_the_order_is_the_list_s_not_the_caller_s() -> None:
-    assert await order("POST") == ["tracing", "health", "authentication", "validation", "metering"]
+    assert await order("POST") == [
+        "tracing",
+        "health",
+        "authentication",
+        "requests",
+        "validation",
+        "idempotency",
+        "tokens",
+        "metering",
+    ]
 
 
 async def test_what_does_not_apply_is_not_there() -> None:
-    assert await order("GET") == ["tracing", "health", "authentication"]
+    assert await order("GET") == ["tracing", "health", "authentication", "requests"]
 
 
 def test_a_route_without_filters_is_its_handler() -> None:
