@@ -26,7 +26,7 @@ from moonpool.services.inference.weights import INSTALL, local_models
 def create(parts: Parts) -> ASGIApp:
     """Raises StartupError when a configured model or the engine is missing.
 
-    Without any local model the service starts all the same, and says that it is degraded.
+    A platform whose models are all elsewhere starts no engine, and nothing is wrong with that.
     """
     files = local_models(parts.config.models)
     if files and find_spec("xllamacpp") is None:
@@ -42,12 +42,12 @@ def create(parts: Parts) -> ASGIApp:
             yield
             models.clear()
 
-    async def any_model() -> None:
-        if not models:
-            raise Unavailable("no local model is configured")
+    async def all_loaded() -> None:
+        if len(models) < len(files):
+            raise Unavailable("the local models are not loaded")
 
     return create_app(
-        parts, handlers(inference, parts.log), lifespan=[loaded], optional={"engine": any_model}
+        parts, handlers(inference, parts.log), lifespan=[loaded], optional={"engine": all_loaded}
     )
 
 
