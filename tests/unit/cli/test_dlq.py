@@ -5,11 +5,15 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from moonpool.cli import api
 from moonpool.cli.api import Place
-from moonpool.cli.main import app
+from moonpool.cli.dlq import app as dlq
+
+app = typer.Typer()
+app.add_typer(dlq)
 
 LETTER = {
     "id": "dl_1",
