@@ -7,21 +7,16 @@ import ssl
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from moonpool.adapters.journal.local import LocalJournal
 from moonpool.balancing.api import ApiBalancer
-from moonpool.balancing.inference import InferenceBalancer
-from moonpool.balancing.models import Models
 from moonpool.balancing.pools import Pools
 from moonpool.balancing.web import WebBalancer
 from moonpool.contracts.config import SERVICES, GatewayConfig
 from moonpool.contracts.manifest import BalancerKind, Manifest, Route
-from moonpool.contracts.usage import TOPIC as USAGE
 from moonpool.core.component import Component, Group
 from moonpool.core.errors import MoonpoolError, StartupError
 from moonpool.core.handler import Handler
@@ -29,14 +24,11 @@ from moonpool.gateway.admin import Administration
 from moonpool.gateway.app import Gateway
 from moonpool.gateway.openapi import merge
 from moonpool.http.server import Server
-from moonpool.middleware.answers import SoundAnswers
 from moonpool.middleware.attempts import FailedAttempts
 from moonpool.middleware.authentication import Authentication, KeyCache
 from moonpool.middleware.health import HealthGate
 from moonpool.middleware.idempotency import Idempotency
-from moonpool.middleware.inference import InferenceUpstream
 from moonpool.middleware.limit_rules import LimitRules
-from moonpool.middleware.metering import Metering
 from moonpool.middleware.metrics import RequestMetrics
 from moonpool.middleware.pipeline import ordered
 from moonpool.middleware.rate_limit import RequestLimit, TokenLimit
@@ -49,8 +41,9 @@ from moonpool.openai.errors import render_stream_error
 from moonpool.openai.parse import parse
 from moonpool.openai.schema import ChatCompletionRequest, CompletionRequest, EmbeddingRequest
 from moonpool.wiring.adapters import open_cache, open_limits
-from moonpool.wiring.clients import HttpAuthClient, HttpCatalogueClient, ServiceCaller
-from moonpool.wiring.following import CatalogueFollower, RevocationFollower
+from moonpool.wiring.clients import HttpAuthClient, ServiceCaller
+from moonpool.wiring.following import RevocationFollower
+from moonpool.wiring.inference import InferencePath
 from moonpool.wiring.infrastructure import Infrastructure, open_infrastructure
 from moonpool.wiring.registry import resolve
 from moonpool.wiring.settings import ModuleSettings
@@ -106,10 +99,7 @@ class _Assembly:
         recorder = Recorder(
             infrastructure.events, clock, log, keep=config.telemetry.keep_requests, access=access
         )
-        journal = LocalJournal(
-            infrastructure.data / "spool", USAGE, settings.instance, infrastructure.events, log
-        )
-        models = Models(infrastructure.pools)
+        inference = InferencePath(settings, infrastructure)
         store, limits = open_cache(config), open_limits(config)
         rules = LimitRules(config.limits)
         idempotency = Idempotency(store, clock, log)
@@ -123,18 +113,18 @@ class _Assembly:
             validation=Validation(SCHEMAS),
             idempotency=idempotency,
             tokens=TokenLimit(rules, limits),
-            metering=Metering(journal),
+            metering=inference.metering,
         )
         description = _Description(self._manifests, infrastructure.caller)
         administration = Administration(
             draining=lambda: self.gate.draining,
             services=lambda: _states(infrastructure.pools),
-            journal_healthy=lambda: journal.healthy,
+            journal_healthy=lambda: inference.journal.healthy,
             metrics=registry,
             recorder=recorder,
             openapi=description,
         )
-        self._upstreams = _Upstreams(infrastructure, models)
+        self._upstreams = _Upstreams(infrastructure, inference.upstream)
         own = administration.routes()
         description.own = [route for route, _ in own]
         gateway = Gateway(
@@ -148,14 +138,12 @@ class _Assembly:
             ssl=_tls(config.gateway),
             clock=clock,
         )
-        snapshot = Path(settings.topology).parent / "catalogue-gateway.json"
         self.components: list[Component] = [
             store,
             limits,
             idempotency,
-            journal,
             recorder,
-            CatalogueFollower(HttpCatalogueClient(infrastructure.caller), models, snapshot, log),
+            *inference.components,
             RevocationFollower(infrastructure.events, keys, f"revocations-{settings.slot}", log),
         ]
 
@@ -163,16 +151,11 @@ class _Assembly:
 class _Upstreams:
     """The end of each route's chain, by the balancer that its manifest names."""
 
-    def __init__(self, infrastructure: Infrastructure, models: Models) -> None:
+    def __init__(self, infrastructure: Infrastructure, inference: Handler) -> None:
         self._infrastructure = infrastructure
         clock, chance = infrastructure.clock, infrastructure.random
         self._api, self._web = ApiBalancer(clock, chance), WebBalancer(chance)
-        balancer = InferenceBalancer(clock, chance)
-        infrastructure.pools.on_gone(lambda endpoint: balancer.forget(endpoint.instance))
-        upstream = InferenceUpstream(
-            models=models, balancer=balancer, client=infrastructure.client, signer=infrastructure.signer
-        )
-        self._inference = SoundAnswers(upstream)
+        self._inference = inference
 
     def __call__(self, service: str, route: Route) -> Handler:
         if route.balancer is BalancerKind.INFERENCE:

@@ -4,26 +4,18 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import cast
 
 import uvicorn
 from litestar.types import ASGIApp, Receive, Scope, Send
 from prometheus_client import CollectorRegistry
 
-from moonpool.adapters.journal.local import LocalJournal
 from moonpool.asgi.parts import Parts
 from moonpool.asgi.shutdown import Shutdown
-from moonpool.balancing.inference import InferenceBalancer
-from moonpool.balancing.models import Models
 from moonpool.contracts.clients import Clients
 from moonpool.contracts.manifest import Manifest
-from moonpool.contracts.usage import TOPIC as USAGE
 from moonpool.core.component import Component, Group
 from moonpool.core.errors import StartupError
-from moonpool.middleware.answers import SoundAnswers
-from moonpool.middleware.inference import InferenceUpstream
-from moonpool.middleware.metering import Metering
 from moonpool.wiring.adapters import open_cache, open_database, open_objects
 from moonpool.wiring.clients import (
     ChainedInferenceClient,
@@ -31,8 +23,8 @@ from moonpool.wiring.clients import (
     HttpCatalogueClient,
     HttpProbeClient,
 )
-from moonpool.wiring.following import CatalogueFollower
 from moonpool.wiring.gateway import run_gateway
+from moonpool.wiring.inference import InferencePath
 from moonpool.wiring.infrastructure import Infrastructure, open_infrastructure
 from moonpool.wiring.registry import resolve
 from moonpool.wiring.settings import ModuleSettings
@@ -118,22 +110,10 @@ def _clients(
 def _inference_client(
     settings: ModuleSettings, infrastructure: Infrastructure
 ) -> tuple[ChainedInferenceClient, list[Component]]:
-    models = Models(infrastructure.pools)
-    journal = LocalJournal(
-        infrastructure.data / "spool", USAGE, settings.instance, infrastructure.events, infrastructure.log
-    )
-    balancer = InferenceBalancer(infrastructure.clock, infrastructure.random)
-    infrastructure.pools.on_gone(lambda endpoint: balancer.forget(endpoint.instance))
-    upstream = InferenceUpstream(
-        models=models, balancer=balancer, client=infrastructure.client, signer=infrastructure.signer
-    )
+    path = InferencePath(settings, infrastructure)
     manifest = cast(Manifest, resolve("moonpool.services.inference.manifest:MANIFEST"))
-    client = ChainedInferenceClient(manifest, Metering(journal), SoundAnswers(upstream), infrastructure.clock)
-    snapshot = Path(settings.topology).parent / f"catalogue-{settings.name}.json"
-    follower = CatalogueFollower(
-        HttpCatalogueClient(infrastructure.caller), models, snapshot, infrastructure.log
-    )
-    return client, [journal, follower]
+    client = ChainedInferenceClient(manifest, path.metering, path.upstream, infrastructure.clock)
+    return client, path.components
 
 
 class _Server(uvicorn.Server):
