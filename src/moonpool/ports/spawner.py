@@ -1,4 +1,10 @@
-"""Runs instances of releases."""
+"""Runs instances of releases.
+
+    upgrade manager, command line ──Fleet──► supervisor ──Spawner──► processes
+
+`Fleet` says what should run, in releases and numbers; `Spawner` is how one process is started. Labels of
+releases are those of contracts/releases.py: a release is registered before it can be asked for here.
+"""
 
 import socket
 from collections.abc import Sequence
@@ -50,4 +56,56 @@ class Spawner(Protocol):
         waits in the accept queue for the next one. Raises Unavailable when nothing can be started now."""
 
 
-__all__ = ["Instance", "Running", "Spawner", "Spec"]
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+    """What should run of one release, and what there is of it: draining and crashed ones included."""
+
+    service: str
+    """The module: a service, "gateway", …"""
+    release: str
+    replicas: int
+    instances: tuple[Instance, ...] = ()
+
+    @property
+    def ready(self) -> int:
+        """Instances that serve."""
+        return sum(one.state in ("ready", "degraded") for one in self.instances)
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing of it is wanted, and nothing is left."""
+        return self.replicas == 0 and not any(one.state != "stopped" for one in self.instances)
+
+
+class Fleet(Protocol):
+    """What should run. Every change is kept before it is acted on, and survives whoever asked and whoever
+    acts; asking again for what is there already changes nothing, so a caller that was killed just asks again.
+
+    All return as soon as it is kept: what has become of it is seen in `deployments`. All raise
+    `core.errors.Unavailable` when the one who acts is away (nothing, or all of it, was done: ask again).
+    """
+
+    async def deployments(self, service: str = "") -> tuple[Deployment, ...]:
+        """Every release that should run or of which something is left, of `service` or of all modules."""
+
+    async def ensure(self, service: str, release: str, replicas: int) -> None:
+        """Run `replicas` (≥ 1) instances of the release beside all others; the surplus drains and ends,
+        latest first. Raises NotFound for what is not registered, BadRequest for what cannot be."""
+
+    async def drain(self, instance: str) -> None:
+        """One instance gets no new work, finishes what it has (until its drain deadline) and ends; its
+        release has one replica less. An instance that is draining already, or gone, stays so.
+
+        Raises Conflict for the last one that its service should have.
+        """
+
+    async def remove(self, service: str, release: str) -> None:
+        """All instances of the release drain and end; it stays registered.
+
+        Raises Conflict when it is the only release that its service should have.
+        """
+
+    async def instances(self, service: str = "") -> tuple[Instance, ...]:
+        """What there is, of `service` or of all modules."""
+
+
+__all__ = ["Deployment", "Fleet", "Instance", "Running", "Spawner", "Spec"]
