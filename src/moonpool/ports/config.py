@@ -1,21 +1,95 @@
-"""Where the platform's configuration comes from and how it changes."""
+"""Where the platform's documents come from, and how a process hears of their changes.
 
-from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+    file ──► config server ──► every process, which keeps on disk what it had last
 
-T = TypeVar("T", covariant=True)
+A `Kind` says what a document of that name has to be. `current` is always valid: a document that is refused
+changes nothing, and a source that is away leaves what was there.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+T = TypeVar("T")
+Main = TypeVar("Main", covariant=True)
+
+Path = tuple[str | int, ...]
+"""Keys and indices from a document's root."""
 
 
-class ConfigSource(Protocol, Generic[T]):
-    """`current` is always valid: a document that is refused changes nothing."""
+class Problem(NamedTuple):
+    """One fault of a document: where, what, and what would be right."""
+
+    path: Path
+    message: str
+    hint: str
+
+
+def no_problems(name: str, document: object) -> Iterable[Problem]:
+    """For kinds whose schema says everything."""
+    return ()
+
+
+def all_at_once(old: object, new: object) -> Iterable[Path]:
+    """For kinds that are followed as a whole."""
+    return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind(Generic[T]):
+    """A kind of documents.
+
+    `name` is a document's, or `PREFIX/*` for one document each of PREFIX's things (`routing/*`). `shape` is
+    the frozen struct it decodes to, unknown fields forbidden. `check(name, document)` yields what the shape
+    cannot say. `restart(old, new)` yields the places of those changes that take effect only when the
+    platform is started again. `writers` are the modules that may write it on their own behalf; admins always
+    may. With `environment`, each process lays its environment's settings over the document.
+    """
+
+    name: str
+    shape: type[T]
+    summary: str
+    check: Callable[[str, T], Iterable[Problem]] = no_problems
+    restart: Callable[[T, T], Iterable[Path]] = all_at_once
+    writers: tuple[str, ...] = ()
+    environment: bool = False
+
+    def covers(self, name: str) -> bool:
+        """Whether the document `name` is of this kind."""
+        if not self.name.endswith("/*"):
+            return name == self.name
+        return name.startswith(self.name[:-1]) and len(name) >= len(self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How a source is doing. `live`: it hears of changes now. `version` is of the main document, 0 for one
+    that no config server has numbered; `refused` says why the newest document is not in use ("": it is)."""
+
+    live: bool
+    version: int
+    origin: str
+    """What `current` came from: "server", "snapshot", "file" or "defaults"."""
+    refused: str = ""
+
+
+class ConfigSource(Protocol, Generic[Main]):
+    """`Main` is the platform's own configuration, which is always there."""
 
     async def start(self) -> None:
-        """Raises StartupError with file and line when the first document is broken."""
+        """Begin to follow. Raises StartupError with file and line when the first document is broken."""
 
-    async def stop(self) -> None: ...
+    async def stop(self) -> None:
+        """`current` stays what it was."""
 
     @property
-    def current(self) -> T: ...
+    def current(self) -> Main: ...
 
-    def subscribe(self, callback: Callable[[T], None]) -> None:
-        """Called in the event loop with every new, valid document."""
+    @property
+    def standing(self) -> Standing: ...
+
+    def find(self, kind: Kind[T], name: str) -> T | None:
+        """The document of that name; None when there is none."""
+
+    def subscribe(self, kind: Kind[T], callback: Callable[[str, T | None, T], None]) -> None:
+        """Called in the event loop with name, old and new for every new valid document of that kind."""

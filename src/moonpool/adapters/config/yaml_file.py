@@ -7,8 +7,9 @@ keys, no recursion. Anything else that YAML's safe schema has is passed on; the 
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
 
-from moonpool.adapters.config.document import Document, Path, spell
+from moonpool.contracts.documents.place import Document, spell
 from moonpool.core.errors import StartupError
+from moonpool.ports.config import Path
 
 if TYPE_CHECKING:
     import yaml

@@ -12,9 +12,11 @@ Variables without two underscores are not for here.
 
 from collections.abc import Mapping
 
-from moonpool.adapters.config.document import Document, Path, child, spell
-from moonpool.adapters.config.schema import allowed_keys, convert, suggest, type_at
+from moonpool.contracts.config import PlatformConfig
+from moonpool.contracts.documents.place import Document, child, spell
+from moonpool.contracts.documents.schema import allowed_keys, convert, suggest, type_at
 from moonpool.core.errors import StartupError
+from moonpool.ports.config import Path
 
 PREFIX = "MOONPOOL_"
 SEPARATOR = "__"
@@ -34,7 +36,7 @@ def _apply(document: Document, name: str, text: str) -> None:
         path = (*path, _match(inside, part, path, name))
         inside = child(inside, path[-1])
     try:
-        value = convert(text, path=path)
+        value = convert(text, shape=PlatformConfig, path=path)
     except ValueError as error:
         raise StartupError(
             f"{spell(path)} cannot be {text!r}", where=name, hint=f"Allowed: {error}."
@@ -44,7 +46,7 @@ def _apply(document: Document, name: str, text: str) -> None:
 
 def _match(inside: object, part: str, path: Path, name: str) -> str | int:
     """The key or index that `part` names in the section at `path`."""
-    known = allowed_keys(path)
+    known = allowed_keys(PlatformConfig, path)
     if known:
         if part.lower() in known:
             return part.lower()
@@ -57,7 +59,7 @@ def _match(inside: object, part: str, path: Path, name: str) -> str | int:
     if isinstance(inside, Mapping):
         spelled = [key for key in inside if isinstance(key, str) and key.lower() == part.lower()]
         return spelled[0] if len(spelled) == 1 else part.lower()
-    if type_at((*path, part.lower())) is None or not part:
+    if type_at(PlatformConfig, (*path, part.lower())) is None or not part:
         raise StartupError(f"there is no setting at {spell((*path, part.lower()))}", where=name)
     return part.lower()
 

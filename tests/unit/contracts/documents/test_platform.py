@@ -4,7 +4,6 @@ import math
 
 import pytest
 
-from moonpool.adapters.config.check import check, find_cycle
 from moonpool.contracts.config import (
     GatewayConfig,
     InfrastructureConfig,
@@ -14,6 +13,7 @@ from moonpool.contracts.config import (
     TargetConfig,
     TelemetryConfig,
 )
+from moonpool.contracts.documents.platform import check, find_cycle
 
 URL = "http://127.0.0.1:9100/v1"
 

@@ -5,21 +5,20 @@ from difflib import get_close_matches
 import msgspec
 from msgspec import inspect
 
-from moonpool.adapters.config.document import Path
-from moonpool.contracts.config import PlatformConfig
+from moonpool.ports.config import Path
 
 
-def type_at(path: Path) -> inspect.Type | None:
-    """The type that belongs at `path`; None when nothing does."""
-    found: inspect.Type | None = inspect.type_info(PlatformConfig)
+def type_at(shape: type, path: Path) -> inspect.Type | None:
+    """The type that belongs at `path` of a document of that shape; None when nothing does."""
+    found: inspect.Type | None = inspect.type_info(shape)
     for part in path:
         found = _step(_without_none(found), part)
     return _without_none(found)
 
 
-def allowed_keys(path: Path) -> list[str]:
+def allowed_keys(shape: type, path: Path) -> list[str]:
     """The keys that the section at `path` can have; empty when any will do."""
-    found = type_at(path)
+    found = type_at(shape, path)
     return [field.encode_name for field in found.fields] if isinstance(found, inspect.StructType) else []
 
 
@@ -50,13 +49,12 @@ def describe(found: inspect.Type | None) -> str | None:
     return None
 
 
-def convert(data: object, *, path: Path) -> object:
-    """Text of the environment as what belongs at `path`: "9090" a number, "[…]" and "{…}" JSON.
+def convert(data: str, *, shape: type, path: Path) -> object:
+    """Text of a variable or a command as what belongs at `path`: "9090" a number, "[…]" and "{…}" JSON.
 
     Raises ValueError when it cannot be that.
     """
-    found = type_at(path)
-    assert isinstance(data, str)
+    found = type_at(shape, path)
     try:
         if isinstance(found, inspect.IntType):
             return int(data)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from moonpool.adapters.config.check import check
 from moonpool.contracts.config import LimitConfig, PlatformConfig
+from moonpool.contracts.documents.platform import check
 
 SOME = LimitConfig(requests_per_minute=10)
 

@@ -1,16 +1,21 @@
-"""What a schema cannot say about a configuration: how its parts fit together. Pure."""
+"""The platform's configuration as a document: how its parts must fit together, and what of it takes effect
+only at the next start. Pure.
+
+What is followed while the platform runs: `models` (but weights that were never loaded), `limits`,
+`telemetry.log_level`, `engine.queue`. Everything else is read once, when a process starts.
+"""
 
 import math
 import re
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from ipaddress import ip_address
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from moonpool.adapters.config.document import Path
-from moonpool.adapters.config.schema import suggest
+import msgspec
+
 from moonpool.contracts.config import (
+    DEFAULT_MODEL,
     LIMIT_DIMENSIONS,
     SERVICES,
     GatewayConfig,
@@ -19,24 +24,22 @@ from moonpool.contracts.config import (
     PlatformConfig,
     TargetConfig,
 )
+from moonpool.contracts.documents.diff import differences
+from moonpool.contracts.documents.schema import suggest
+from moonpool.ports.config import Kind, Path, Problem
 
 CAPABILITIES = ("chat", "completions", "embeddings")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 """As the model service has it for those that are added by API."""
+_LIVE: tuple[Path, ...] = (("models",), ("limits",), ("telemetry", "log_level"), ("engine", "queue"))
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-class Problem(NamedTuple):
-    path: Path
-    message: str
-    hint: str
 
 
 def check(config: PlatformConfig) -> list[Problem]:
     """All that does not fit, in the order of the document's sections."""
     return [
-        *_models(config.models),
+        *_models(config.models, allow_private=config.gateway.allow_private_targets),
         *_limits(config.limits),
         *_gateway(config.gateway, shared_cache=bool(config.infrastructure.cache)),
         *_services(config),
@@ -44,7 +47,7 @@ def check(config: PlatformConfig) -> list[Problem]:
     ]
 
 
-def _models(models: Mapping[str, ModelConfig]) -> Iterator[Problem]:
+def _models(models: Mapping[str, ModelConfig], *, allow_private: bool) -> Iterator[Problem]:
     for alias, model in models.items():
         path: Path = ("models", alias)
         if not _ALIAS.fullmatch(alias):
@@ -54,10 +57,19 @@ def _models(models: Mapping[str, ModelConfig]) -> Iterator[Problem]:
                 "Letters, digits and . _ : / -, at most 128, the first one a letter or digit.",
             )
         for index, target in enumerate(model.targets):
-            yield from _target(target, (*path, "targets", index))
+            yield from _target(target, (*path, "targets", index), allow_private)
+            if any(_same(target, other, alias) for other in model.targets[:index]):
+                place = (*path, "targets", index)
+                yield Problem(place, "the same target is listed twice", "Give one the sum of the weights.")
         if not any(target.weight for target in model.targets):
             yield Problem(
                 (*path, "targets"), "all targets have weight 0", "Give at least one a weight of 1 or more."
+            )
+        if not model.capabilities:
+            yield Problem(
+                (*path, "capabilities"),
+                "a model can do at least one thing",
+                f"The capabilities are {', '.join(CAPABILITIES)}.",
             )
         for index, name in enumerate(model.capabilities):
             if name not in CAPABILITIES:
@@ -67,6 +79,10 @@ def _models(models: Mapping[str, ModelConfig]) -> Iterator[Problem]:
             if name not in models:
                 place = (*path, "fallbacks", index)
                 yield Problem(place, f"there is no model {name}", suggest(name, list(models)))
+            elif name in model.fallbacks[:index]:
+                yield Problem(
+                    (*path, "fallbacks", index), f"{name} is listed twice", "Leave one of them out."
+                )
     cycle = find_cycle({alias: model.fallbacks for alias, model in models.items()})
     if cycle:
         yield Problem(
@@ -76,7 +92,17 @@ def _models(models: Mapping[str, ModelConfig]) -> Iterator[Problem]:
         )
 
 
-def _target(target: TargetConfig, path: Path) -> Iterator[Problem]:
+def _same(one: TargetConfig, other: TargetConfig, alias: str) -> bool:
+    """Whether both lead to the same place with the same key. An alias has one file of weights."""
+
+    def place(target: TargetConfig) -> tuple[str, str, str]:
+        name = alias if target.local else target.model or alias
+        return target.url.rstrip("/"), name, target.api_key_env
+
+    return place(one) == place(other)
+
+
+def _target(target: TargetConfig, path: Path, allow_private: bool) -> Iterator[Problem]:
     if bool(target.url) == bool(target.local):
         both = "both url and local" if target.url else "neither url nor local"
         yield Problem(
@@ -89,6 +115,12 @@ def _target(target: TargetConfig, path: Path) -> Iterator[Problem]:
             (*path, "url"),
             f"{target.url} is not an http or https URL",
             "Write it like http://127.0.0.1:9100/v1, without user, query or fragment.",
+        )
+    elif target.url and not allow_private and _is_private(urlsplit(target.url).hostname or ""):
+        yield Problem(
+            (*path, "url"),
+            "targets on private networks are not allowed here",
+            "See gateway.allow_private_targets.",
         )
     if target.api_key_env and not _VARIABLE.fullmatch(target.api_key_env):
         # Not repeated in the message: it may well be the key.
@@ -107,6 +139,16 @@ def _is_http(url: str) -> bool:
         return False
     plain = not (parts.query or parts.fragment or "@" in parts.netloc) and " " not in url
     return parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0 and plain
+
+
+def _is_private(host: str) -> bool:
+    """By the name alone, as the model service judges those that come by API."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return not ip_address(host).is_global
+    except ValueError:
+        return False
 
 
 def _limits(limits: Mapping[str, LimitConfig]) -> Iterator[Problem]:
@@ -182,3 +224,40 @@ def find_cycle(graph: Mapping[str, tuple[str, ...]]) -> list[str]:
         backwards: list[str] = error.args[1]  # from predecessor to predecessor, the first one twice
         return backwards[:0:-1]
     return []
+
+
+def restart_paths(old: PlatformConfig, new: PlatformConfig) -> Iterator[Path]:
+    """What of the change from `old` to `new` waits for the next start."""
+    for path, _, _ in differences(msgspec.to_builtins(old), msgspec.to_builtins(new)):
+        if not any(path[: len(live)] == live for live in _LIVE):
+            yield path
+    loaded = local_files(old)
+    for alias, model in new.models.items():
+        for index, target in enumerate(model.targets):
+            if target.local and target.local not in loaded:
+                yield "models", alias, "targets", index, "local"
+    if not new.models and DEFAULT_MODEL not in loaded:
+        yield ("models",)
+
+
+def local_files(config: PlatformConfig) -> frozenset[str]:
+    """The weights that an inference service started with this configuration has loaded."""
+    if not config.models:
+        return frozenset({DEFAULT_MODEL})
+    return frozenset(
+        target.local for model in config.models.values() for target in model.targets if target.local
+    )
+
+
+def _check(_name: str, config: PlatformConfig) -> list[Problem]:
+    return check(config)
+
+
+PLATFORM = Kind(
+    name="platform",
+    shape=PlatformConfig,
+    summary="The platform's configuration: models, limits, gateway, services, engine, telemetry.",
+    check=_check,
+    restart=restart_paths,
+    environment=True,
+)

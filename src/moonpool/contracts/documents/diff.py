@@ -1,0 +1,96 @@
+"""What differs between two versions of a document, path by path; and changes of single paths. Pure."""
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import msgspec
+
+from moonpool.contracts.documents.place import child, spell
+from moonpool.contracts.documents.validation import DocumentFault
+from moonpool.ports.config import Path
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One difference. `old` is absent (None) for what was added, `new` for what was removed."""
+
+    path: str
+    kind: Literal["added", "removed", "changed"]
+    old: object = None
+    new: object = None
+
+
+def differences(old: object, new: object, path: Path = ()) -> Iterator[tuple[Path, object, object]]:
+    """(path, old, new), the deepest path that tells it; `msgspec.UNSET` stands for nothing there."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in dict.fromkeys((*old, *new)):
+            yield from differences(
+                old.get(key, msgspec.UNSET), new.get(key, msgspec.UNSET), (*path, str(key))
+            )
+    elif isinstance(old, list | tuple) and isinstance(new, list | tuple):
+        for index in range(max(len(old), len(new))):
+            before = old[index] if index < len(old) else msgspec.UNSET
+            after = new[index] if index < len(new) else msgspec.UNSET
+            yield from differences(before, after, (*path, index))
+    elif old != new or type(old) is not type(new):
+        yield path, old, new
+
+
+def diff(old: object, new: object) -> list[Change]:
+    """From `old` to `new`, in the order of the documents."""
+    found = []
+    for path, before, after in differences(old, new):
+        if before is msgspec.UNSET:
+            found.append(Change(path=spell(path), kind="added", new=after))
+        elif after is msgspec.UNSET:
+            found.append(Change(path=spell(path), kind="removed", old=before))
+        else:
+            found.append(Change(path=spell(path), kind="changed", old=before, new=after))
+    return found
+
+
+def with_value(data: object, path: Path, value: object) -> object:
+    """A copy of `data` with `value` at `path`; sections on the way are made. An index one beyond the end of a
+    list appends. Raises DocumentFault where the path leads through something that has no parts."""
+    return _with(data, path, value, ())
+
+
+def _with(data: object, path: Path, value: object, before: Path) -> object:
+    if not path:
+        return value
+    part, rest = path[0], path[1:]
+    here = (*before, part)
+    if isinstance(part, int):
+        items = [] if data is None else data
+        if not isinstance(items, list) or part > len(items):
+            size = len(items) if isinstance(items, list) else 0
+            raise DocumentFault(
+                here, f"{spell(here)}: there is no such entry", f"The list has {size} entries."
+            )
+        inner = _with(items[part] if part < len(items) else None, rest, value, here)
+        return [*items[:part], inner, *items[part + 1 :]]
+    section = {} if data is None else data
+    if not isinstance(section, dict):
+        raise DocumentFault(here, f"{spell(before)} has no parts with names", "Set it as a whole.")
+    return {**section, part: _with(section.get(part), rest, value, here)}
+
+
+def without(data: object, path: Path) -> object:
+    """A copy of `data` without what is at `path`. Raises DocumentFault when nothing is there."""
+    parent = data
+    for part in path[:-1]:
+        parent = child(parent, part)
+    last = path[-1] if path else ""
+    if not path or not _has(parent, last):
+        raise DocumentFault(path, f"{spell(path)} is not in the document", "Look at it with `config show`.")
+    if isinstance(parent, list):
+        shorter: object = [item for index, item in enumerate(parent) if index != last]
+    else:
+        assert isinstance(parent, dict)
+        shorter = {key: item for key, item in parent.items() if key != last}
+    return with_value(data, path[:-1], shorter)
+
+
+def _has(data: object, part: str | int) -> bool:
+    if isinstance(data, list):
+        return isinstance(part, int) and part < len(data)
+    return isinstance(data, dict) and part in data
