@@ -13,6 +13,7 @@ import hmac
 import ipaddress
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from typing import TypeVar
 
 from moonpool.contracts.routing import FULL
 
@@ -75,22 +76,29 @@ class Buckets:
         return len(self._young) + len(self._old)
 
 
-def layout(weights: Mapping[str, int], default: str) -> tuple[str, ...]:
-    """The release of every bucket. `weights` add up to 10,000, in the order of the document."""
+Run = tuple[str, int]
+"""A release and the bucket after its last one; its first is where the run before ends."""
+
+
+def runs(weights: Mapping[str, int], default: str) -> list[Run]:
+    """The layout of the module's drawing. `weights` add up to 10,000, in the order of the document."""
     others = [(label, weight) for label, weight in weights.items() if label != default]
-    low = others[:1] + others[2:]
-    high = others[1:2]
-    begin = [label for label, weight in low for _ in range(weight)]
-    end = [label for label, weight in high for _ in range(weight)]
-    return (*begin, *[default] * (FULL - len(begin) - len(end)), *end)
+    end = others[1:2]
+    middle = (default, weights.get(default, 0))
+    found, place = [], 0
+    for label, weight in (*others[:1], *others[2:], middle, *end):
+        place += weight
+        if weight:
+            found.append((label, place))
+    return found
 
 
-def bounds(table: Sequence[str]) -> list[tuple[str, int, int]]:
-    """The runs of `table` as (release, first bucket, bucket after the last): for people."""
-    runs: list[tuple[str, int, int]] = []
-    for place, label in enumerate(table):
-        if runs and runs[-1][0] == label:
-            runs[-1] = (label, runs[-1][1], place + 1)
-        else:
-            runs.append((label, place, place + 1))
-    return runs
+T = TypeVar("T")
+
+
+def table(runs: Sequence[Run], answers: Mapping[str, T]) -> tuple[T, ...]:
+    """The answer of every bucket."""
+    cells: list[T] = []
+    for label, end in runs:
+        cells += [answers[label]] * (end - len(cells))
+    return tuple(cells)

@@ -27,7 +27,7 @@ from moonpool.contracts.routing import (
 )
 from moonpool.core.ids import ALPHABET, LENGTH
 from moonpool.core.principal import Principal
-from moonpool.upgrade.buckets import Buckets, bounds, layout
+from moonpool.upgrade.buckets import Buckets, runs, table
 from moonpool.upgrade.capacity import Effective, effective_weights, percent, wanted_weights
 
 
@@ -68,7 +68,7 @@ class Router:
             label: Assignment(label, f"bucket, {percent(weight)}")
             for label, weight in self.effective.weights.items()
         }
-        self._table = tuple(by_label[label] for label in layout(self.effective.weights, routing.default))
+        self._table = table(runs(self.effective.weights, routing.default), by_label)
         self._prefix = f"{routing.service}@"
         self._cohorts = _Cohorts(routing.cohorts, self._live) if routing.cohorts else None
         self._pins = _Pinned(routing.pins, routing, self._live) if routing.pins is not None else None
@@ -240,7 +240,7 @@ class _Pinned:
         }
         epochs = sorted(pins.epochs, key=lambda epoch: epoch.since)
         self._since = [epoch.since for epoch in epochs]
-        self._layouts = [_runs(epoch, routing) for epoch in epochs]
+        self._layouts = [_layout(epoch, routing) for epoch in epochs]
         self._live = live
         self._pins = {label: Assignment(label, "pin, began there") for label in live}
 
@@ -256,13 +256,13 @@ class _Pinned:
         return self._pins.get(labels[bisect_right(ends, bucket)])
 
 
-def _runs(epoch: Epoch, routing: Routing) -> tuple[list[int], list[str]]:
-    """The layout of an epoch's weights as the ends of its runs of buckets, and their releases."""
+def _layout(epoch: Epoch, routing: Routing) -> tuple[list[int], list[str]]:
+    """Where the runs of buckets end that an epoch's weights make, and their releases."""
     listed = {share.release for share in epoch.shares}
     default = routing.default if routing.default in listed else epoch.shares[-1].release
     past = Routing(service=routing.service, default=default, shares=epoch.shares)
-    runs = bounds(layout(wanted_weights(past), default))
-    return [end for _, _, end in runs], [label for label, _, _ in runs]
+    found = runs(wanted_weights(past), default)
+    return [end for _, end in found], [label for label, _ in found]
 
 
 _DIGITS = str.maketrans(ALPHABET, "0123456789abcdefghijklmnopqrstuv")
