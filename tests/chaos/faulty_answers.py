@@ -6,6 +6,7 @@ the last assistant message gives exactly the rest: a continued stream is right i
 
 import json
 import re
+import secrets
 import zlib
 from typing import Any, NamedTuple
 
@@ -126,7 +127,12 @@ def _stream(kind: str, body: dict[str, Any], tokens: list[str], reason: str, usa
 
 def _object(kind: str, body: dict[str, Any], *, streamed: bool) -> dict[str, object]:
     name = "text_completion" if kind == "text" else "chat.completion.chunk" if streamed else "chat.completion"
-    return {"id": "cmpl-faulty", "object": name, "created": CREATED, "model": body.get("model", "")}
+    return {
+        "id": f"cmpl-{secrets.token_hex(6)}",
+        "object": name,
+        "created": CREATED,
+        "model": body.get("model", ""),
+    }
 
 
 def _embeddings(body: dict[str, Any]) -> Answer:
