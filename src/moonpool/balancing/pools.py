@@ -32,8 +32,8 @@ class Pools:
         known = {endpoint.instance: endpoint for pool in self._pools.values() for endpoint in pool}
         pools: dict[str, list[Endpoint]] = {}
         for instance in topology.modules:
-            if instance.state == "stopped" or not instance.endpoint:
-                continue
+            if instance.state == "stopped" or not instance.endpoint or instance.external:
+                continue  # what somebody else runs is no place for a signed context
             endpoint = known.pop(instance.instance, None)
             if endpoint is None:
                 address = Address.parse(instance.endpoint)

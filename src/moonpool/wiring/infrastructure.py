@@ -19,7 +19,7 @@ from moonpool.ports.discovery import Discovery
 from moonpool.ports.events import EventLog
 from moonpool.wiring.adapters import open_events
 from moonpool.wiring.clients import ServiceCaller
-from moonpool.wiring.configuration import load_config
+from moonpool.wiring.configuration import load_config, overridden
 from moonpool.wiring.following import TopologyFollower
 from moonpool.wiring.settings import ModuleSettings
 
@@ -58,7 +58,7 @@ class ClientComponent:
 def open_infrastructure(settings: ModuleSettings) -> Infrastructure:
     """Raises StartupError for a broken configuration."""
     data = Path(settings.data)
-    config = load_config(settings.config)
+    config = overridden(load_config(settings.config), settings.overrides)
     clock = SYSTEM_CLOCK
     chance = random.Random()  # noqa: S311 - draws endpoints, guards nothing
     events = open_events(config, data)

@@ -51,16 +51,33 @@ class KeeperSettings(msgspec.Struct, frozen=True, kw_only=True):
     """So is one that answered, and has not for this long."""
     startup_attempts: int = 5
     """How often a process that says it cannot start is tried once the platform has started."""
+    settle: float = 0.5
+    """From the word that an instance of a release drains until it is told itself: callers follow the
+    topology every 0.1 s, and what one of them sends until then is still welcome."""
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True):
+    """How to learn how an instance is. Of a program that is not `ours` every answer is a sign of life, and
+    2xx at `ready` that it is ready."""
+
+    endpoint: str
+    live: str = "/livez"
+    ready: str = "/readyz"
+    ours: bool = True
 
 
 class Slot(msgspec.Struct, frozen=True, kw_only=True):
-    """`sockets` are the instance's own Unix socket, at `probe_path`, and then the public ones."""
+    """A place for one instance of a release; `number` is the module's, over all its releases.
+
+    `sockets` are the instance's own Unix socket (none where the program listens itself), and then the
+    public ones.
+    """
 
     name: str
     release: str
     number: int
     endpoint: str
-    probe_path: str
+    probe: Probe
     sockets: tuple[socket.socket, ...]
     log: Path
     drain_timeout: float
@@ -93,6 +110,7 @@ class Keeper:
         self._refusals = 0
         self._spawned = 0
         self._mark = 0
+        self._ending: asyncio.Task[None] | None = None
         self._fell = ""
         self._log = structlog.get_logger().bind(keeps=slot.name)
         self.failure = ""
@@ -111,13 +129,30 @@ class Keeper:
     def start(self) -> None:
         self._task = asyncio.create_task(self._keep(), name=f"keeper {self.slot.name}")
 
-    async def stop(self) -> None:
-        """Drain, and end what has not drained in time. What was not ready yet has nothing to drain."""
-        self._stopping.set()
+    @property
+    def stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    async def stop(self, *, settle: float = 0.0) -> None:
+        """Drain, and end what has not drained in time. What was not ready yet has nothing to drain.
+
+        With `settle` others are told first, and the process that many seconds later. Called again, it waits
+        for the same end.
+        """
+        if self._ending is None:
+            self._stopping.set()
+            self._ending = asyncio.create_task(self._end(settle), name=f"end {self.slot.name}")
+        await asyncio.shield(self._ending)
+
+    async def _end(self, settle: float) -> None:
         running = self._running
         if running is not None:
             of_use = self.instance.state in ("ready", "degraded")
             self._tell("draining")
+            if of_use and settle:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(settle):
+                        await running.wait()
             running.terminate()
             try:
                 async with asyncio.timeout(self.slot.drain_timeout + GRACE if of_use else UNREADY_GRACE):
@@ -217,16 +252,19 @@ class Keeper:
         the clock says nothing about the other one.
         """
         settings = self._settings
+        probe = self.slot.probe
         silent, patience, pace = 0.0, settings.start_timeout, 0.0
         while True:
             await asyncio.sleep(pace)
             starting = self.instance.state == "starting"
             timeout = settings.probe_starting_timeout if starting else settings.probe_timeout
             asked = self._clock.monotonic()
-            answer = await ask(self.slot.probe_path, "/livez", timeout=timeout)
-            if answer is not None and answer.ok:
+            answer = await ask(probe.endpoint, probe.live, timeout=timeout)
+            if answer is not None and (answer.ok or not probe.ours):
                 silent, patience = 0.0, settings.live_timeout
-                self._judge(await ask(self.slot.probe_path, "/readyz", timeout=settings.probe_timeout))
+                if probe.live != probe.ready:
+                    answer = await ask(probe.endpoint, probe.ready, timeout=settings.probe_timeout)
+                self._judge(answer)
             else:
                 silent += pace + min(timeout, self._clock.monotonic() - asked)
                 if silent > patience:
@@ -247,7 +285,7 @@ class Keeper:
         health = answer.health()
         reason = "; ".join(f"{name}: {check}" for name, check in health.checks.items() if check != "ok")
         if not answer.ok:
-            self._unready(reason or health.status)
+            self._unready(reason or health.status or f"{self.slot.probe.ready} answers {answer.status}")
         elif health.status == "degraded":
             self._backoff.well()
             self.was_ready = True

@@ -83,7 +83,7 @@ async def run_platform(layout: Layout, plan: Plan, report: Reporter) -> int:
         names = tuple(module.name for module in plan.modules)
         report(Listening(supervisor.url, os.getpid(), names))
         supervisor.observe(lambda instance: report(Changed(instance)))
-        supervisor.start()
+        await supervisor.start()
         if await told.unless_told(supervisor.wait_ready()):
             report(_ready(layout, supervisor, time.monotonic() - started))
             await told.stop.wait()

@@ -8,6 +8,7 @@ DIR/                 0700, everything below is the owner's alone
   logs/              one file a module, and supervisor.log
   secrets/           root.key
   spool/ objects/    what waits to be delivered; files
+  releases/          what was added beside the first release, and what should run (wiring/shelf.py)
 """
 
 import errno
@@ -17,7 +18,7 @@ from pathlib import Path
 from moonpool.core.errors import StartupError
 
 DATA_ENV = "MOONPOOL_DATA"
-FOLDERS = ("db", "run", "logs", "secrets", "spool", "objects")
+FOLDERS = ("db", "run", "logs", "secrets", "spool", "objects", "releases")
 
 
 def default_data() -> Path:
@@ -61,6 +62,15 @@ class Layout:
     @property
     def root_key(self) -> Path:
         return self.root / "secrets" / "root.key"
+
+    @property
+    def releases(self) -> Path:
+        return self.root / "releases"
+
+    @property
+    def control(self) -> Path:
+        """Where the supervisor is told what should run, and the word it wants to hear."""
+        return self.run / "control.json"
 
     def log(self, module: str) -> Path:
         return self.logs / f"{module}.log"

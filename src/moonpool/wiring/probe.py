@@ -1,10 +1,13 @@
-"""Asks an instance over its own Unix socket how it is."""
+"""Asks an instance how it is, on a connection of its own."""
 
 import asyncio
 import contextlib
+import ssl
 
 import httptools
 import msgspec
+
+from moonpool.http.address import Address
 
 ANSWER_LIMIT = 256 * 1024
 
@@ -47,24 +50,41 @@ class _Collector:
         self.complete = True
 
 
-async def ask(path: str, target: str, *, timeout: float) -> Answer | None:
-    """GET `target` on the Unix socket `path`; None when there is no (whole) answer in `timeout` seconds.
+async def ask(endpoint: str, target: str, *, timeout: float, key: str = "") -> Answer | None:
+    """GET `target` below `endpoint` (`unix:PATH`, `http://…`, `https://…`), with `key` as a bearer token if
+    there is one; None when there is no (whole) answer in `timeout` seconds.
 
-    While nobody accepts, the request waits in the socket's queue: the answer comes with the first accept.
+    While nobody accepts on a Unix socket, the request waits in the socket's queue: the answer comes with the
+    first accept.
     """
+    address = Address.parse(endpoint)
     try:
         async with asyncio.timeout(timeout):
-            reader, writer = await asyncio.open_unix_connection(path)
+            reader, writer = await _connect(address)
             try:
-                return await _exchange(reader, writer, target)
+                return await _exchange(reader, writer, _head(address, target, key))
             finally:
                 writer.close()
     except (TimeoutError, OSError, httptools.HttpParserError, ValueError):
         return None
 
 
-async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: str) -> Answer | None:
-    writer.write(f"GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode())
+async def _connect(address: Address) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if address.socket_path:
+        return await asyncio.open_unix_connection(address.socket_path)
+    context = ssl.create_default_context() if address.tls else None
+    return await asyncio.open_connection(address.host, address.port, ssl=context)
+
+
+def _head(address: Address, target: str, key: str) -> bytes:
+    fields = [f"GET {address.base}{target} HTTP/1.1", f"host: {address.host_field.decode()}"]
+    if key:
+        fields.append(f"authorization: Bearer {key}")
+    return "\r\n".join([*fields, "connection: close", "", ""]).encode()
+
+
+async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes) -> Answer | None:
+    writer.write(head)
     collector = _Collector()
     parser = httptools.HttpResponseParser(collector)
     while not collector.complete:

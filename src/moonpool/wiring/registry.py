@@ -137,11 +137,12 @@ def stop_waves(modules: Sequence[Module]) -> list[tuple[Module, ...]]:
     return waves
 
 
-def secrets_of(module: Module, root: bytes) -> Secrets:
-    """The least that `module` can do its work with."""
+def secrets_of(module: Module, root: bytes, calls: Sequence[str] | None = None) -> Secrets:
+    """The least that `module` can do its work with; `calls` for a release that calls other modules."""
+    named = module.calls() if calls is None else calls
     return Secrets(
         context=context_key(root, module.name),
-        calls={name: context_key(root, name) for name in module.calls()},
+        calls={name: context_key(root, name) for name in named},
         own={purpose: derive(root, f"{purpose}:{module.name}") for purpose in module.secrets},
     )
 

@@ -48,7 +48,8 @@ class ChildMain:
         self._instances_lock = instances_lock
 
     def __call__(self, sockets: list[socket.socket], lifeline: Inherited, status: Inherited) -> None:
-        _become_child(self._settings.name, self._log)
+        become_child(self._settings.name, self._log)
+        os.environ.update(self._settings.overrides.environment)
         sys.exit(run_child(self._module, self._settings, sockets, lifeline.fd, status.fd))
 
 
@@ -123,7 +124,7 @@ def _end_at_the_latest(seconds: float) -> None:
     signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
-def _become_child(name: str, log: Path) -> None:
+def become_child(name: str, log: Path) -> None:
     """Leave everything behind that the fork server, and through it the terminal, has given."""
     gc.enable()
     os.umask(0o077)

@@ -16,17 +16,18 @@ from urllib.parse import urlsplit
 import msgspec
 import uvloop
 
+from moonpool.contracts.releases import FIRST
 from moonpool.core.errors import StartupError
 from moonpool.ports.discovery import Instance
 from moonpool.wiring import logging as logs
 from moonpool.wiring.layout import Layout
 from moonpool.wiring.listening import bind_tcp, bind_unix, in_use, socket_folder
 from moonpool.wiring.peers import UNKNOWN, watch_peers
+from moonpool.wiring.places import socket_name
 from moonpool.wiring.registry import REGISTRY, Module, find, secrets_of
 from moonpool.wiring.runner import run_module
 from moonpool.wiring.secrets import load_root, take_given
 from moonpool.wiring.settings import ModuleSettings
-from moonpool.wiring.supervisor import RELEASE, socket_name
 from moonpool.wiring.topology import TopologyFile
 
 
@@ -92,7 +93,7 @@ class _Serving:
     ) -> None:
         settings = ModuleSettings(
             name=module.name,
-            release=RELEASE,
+            release=FIRST,
             instance=self._instances[module.name].instance,
             endpoint=endpoint,
             data=str(self._layout.root),
@@ -145,7 +146,7 @@ class _Serving:
             mine = name in endpoints
             self._instances[name] = Instance(
                 name=name,
-                release=RELEASE,
+                release=FIRST,
                 instance=f"{name}-serve-{os.getpid()}" if mine else f"{name}-peer",
                 pid=os.getpid() if mine else 0,
                 state="starting" if mine else UNKNOWN,

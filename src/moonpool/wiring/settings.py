@@ -2,6 +2,7 @@
 
 import msgspec
 
+from moonpool.contracts.releases import FIRST, Overrides
 from moonpool.wiring.secrets import Secrets
 
 
@@ -10,17 +11,19 @@ class ModuleSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     `endpoint` is what others call it by, `data` the platform's folder, `config` the configuration
     file ("": none), `topology` the file that tells where everyone is, `drain_timeout` in seconds. `slot`
-    is the place in which this process succeeds one that has ended ("": it succeeds nobody).
+    is the place in which this process succeeds one that has ended ("": it succeeds nobody). `overrides`
+    are the release's, over every configuration that it is given.
     """
 
     name: str
-    release: str = "v1"
+    release: str = FIRST
     instance: str
     slot: str = ""
     endpoint: str
     data: str
     config: str = ""
     topology: str
+    overrides: Overrides = Overrides()
     secrets: Secrets = Secrets()
     drain_timeout: float = 30.0
     log_level: str = "info"

@@ -11,31 +11,37 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 import msgspec
 import structlog
 
 from moonpool.adapters.spawner.local import ChildMain as Main
 from moonpool.adapters.spawner.local import Inherited, LocalSpawner
+from moonpool.contracts.releases import CommandSource, EndpointSource, EnvironmentSource, Release
 from moonpool.core.clock import SYSTEM_CLOCK
 from moonpool.core.errors import StartupError
 from moonpool.ports.discovery import Instance
 from moonpool.ports.spawner import Spec
 from moonpool.wiring import logfiles
 from moonpool.wiring.backoff import Backoff
+from moonpool.wiring.control import Control
+from moonpool.wiring.fleet import Kept, LocalFleet
+from moonpool.wiring.foreign import HostedMain, ProgramMain
 from moonpool.wiring.keeper import Keeper, KeeperSettings, Slot
 from moonpool.wiring.layout import Layout
-from moonpool.wiring.listening import bind_tcp, bind_unix, remove_sockets, socket_folder
+from moonpool.wiring.listening import bind_tcp, bind_unix
 from moonpool.wiring.lock import InstancesLock, PlatformLock
-from moonpool.wiring.registry import Module, secrets_of, start_order, stop_waves
+from moonpool.wiring.places import Places
+from moonpool.wiring.registry import Module, secrets_of, stop_waves
 from moonpool.wiring.runner import GRACE, ChildMain
-from moonpool.wiring.secrets import Secrets, load_root, take_given
+from moonpool.wiring.secrets import load_root, take_given
 from moonpool.wiring.settings import ModuleSettings
+from moonpool.wiring.shelf import Shelf
 from moonpool.wiring.topology import TopologyFile, read_topology
+from moonpool.wiring.watch import Watch, WatchSettings
 
-RELEASE = "v1"
+CONTROL = "control"
 PRELOAD = ("moonpool.wiring.preload",)
 TRY_AGAIN = 0.05
 """Seconds between looks at what an earlier supervisor's processes still hold."""
@@ -49,11 +55,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8080
     config: str = ""
     replicas: dict[str, int] = {}
+    alone: frozenset[str] = frozenset()
+    """Modules of which one release may have one instance only."""
     drain_timeout: float = 30.0
     log_level: str = "info"
     tls: bool = False
     preload: tuple[str, ...] = PRELOAD
     keeping: KeeperSettings = KeeperSettings()
+    watching: WatchSettings = WatchSettings()
     log_max_bytes: int = logfiles.MAX_BYTES
     degraded_patience: float = 5.0
     """Seconds that the start waits for modules which still miss each other."""
@@ -70,15 +79,17 @@ class Supervisor:
         self.url = ""
         self._lock = PlatformLock(layout)
         self._instances: InstancesLock | None = None
-        self._folder: Path | None = None
         self._public: list[socket.socket] = []
-        self._slots: list[Slot] = []
-        self._secrets: dict[str, Secrets] = {}
+        self._root = b""
+        self._releases: dict[tuple[str, str], Release] = {}
         self._waves: list[tuple[Module, ...]] = []
         self._modules = {module.name: module for module in plan.modules}
         self._topology: TopologyFile | None = None
         self._spawner = LocalSpawner(self._main_for, preload=plan.preload)
-        self._keepers: list[Keeper] = []
+        self._places: Places | None = None
+        self._fleet: LocalFleet | None = None
+        self._control: Control | None = None
+        self._started = False
         self._observers: list[Callable[[Instance], None]] = []
         self._change = asyncio.Event()
         self._upkeep: asyncio.Task[None] | None = None
@@ -98,10 +109,9 @@ class Supervisor:
             await self._outlive_predecessor()
             self._public = await self._bind_public()
             await self._spawner.start()  # loads while the rest is prepared
-            root = load_root(self.layout.root_key, given)
-            self._secrets = {module.name: secrets_of(module, root) for module in self.plan.modules}
+            self._root = load_root(self.layout.root_key, given)
             self._waves = stop_waves(self.plan.modules)
-            self._slots = self._make_slots()
+            self._fleet = self._make_fleet()
         except BaseException:
             await self._let_go()
             raise
@@ -136,36 +146,26 @@ class Supervisor:
         self.url = f"{'https' if self.plan.tls else 'http'}://{host}:{port}"
         return sockets
 
-    def _make_slots(self) -> list[Slot]:
-        plan = self.plan
-        named = [
-            (module, number)
-            for module in start_order(plan.modules)
-            for number in range(plan.replicas.get(module.name, 1))
-        ]
-        longest = max((socket_name(module.name, number) for module, number in named), key=len, default="")
-        self._folder = socket_folder(self.layout, longest)
-        slots: list[Slot] = []
-        for module, number in named:
-            path = self._folder / socket_name(module.name, number)
-            try:
-                own = bind_unix(path)
-            except StartupError:
-                _close(slots)
-                raise
-            slots.append(
-                Slot(
-                    name=module.name,
-                    release=RELEASE,
-                    number=number,
-                    endpoint=self.url if module.public else f"unix:{path}",
-                    probe_path=str(path),
-                    sockets=(own, *self._public) if module.public else (own,),
-                    log=self.layout.log(module.name),
-                    drain_timeout=plan.drain_timeout,
-                )
-            )
-        return slots
+    def _make_fleet(self) -> LocalFleet:
+        plan, layout = self.plan, self.layout
+        names = (*self._modules, CONTROL)
+        self._places = Places(
+            layout, names, public=self._public, url=self.url, drain_timeout=plan.drain_timeout
+        )
+        shelf = Shelf(layout)
+        fleet = LocalFleet(
+            modules=plan.modules,
+            replicas=plan.replicas,
+            alone=plan.alone,
+            shelf=shelf,
+            places=self._places,
+            make=self._make_kept,
+            settle=plan.keeping.settle,
+            changed=self._publish,
+        )
+        self._control = Control(fleet, shelf, bind_unix(self._places.path(f"{CONTROL}.sock")), layout.control)
+        fleet.prepare()
+        return fleet
 
     # ── running ────────────────────────────────────────────────────────────────────────────────────
 
@@ -175,19 +175,27 @@ class Supervisor:
 
     @property
     def instances(self) -> tuple[Instance, ...]:
-        return tuple(keeper.instance for keeper in self._keepers)
+        return tuple(kept.instance for kept in self.fleet.kept)
 
-    def start(self) -> None:
-        for slot in self._slots:
-            self._keepers.append(self._make_keeper(slot))
-        for keeper in self._keepers:
-            keeper.start()
+    @property
+    def fleet(self) -> LocalFleet:
+        """What runs, once prepared."""
+        assert self._fleet is not None
+        return self._fleet
+
+    async def start(self) -> None:
+        assert self._control is not None
+        self._started = True
+        self._publish()
+        self.fleet.start()
+        await self._control.start()
         self._upkeep = asyncio.create_task(self._keep_up(), name="upkeep")
 
     async def wait_ready(self) -> None:
-        """Returns when every instance is ready, or is of use and stays degraded for a while.
+        """Returns when every instance is ready, or is of use and stays degraded for a while. A release that
+        does not come up beside another one of its module is not waited for.
 
-        Raises StartupError when one says it cannot start.
+        Raises StartupError when a module says it cannot start.
         """
         await self._wait_until("ready", "degraded")
         with contextlib.suppress(TimeoutError):
@@ -197,44 +205,61 @@ class Supervisor:
     async def _wait_until(self, *states: str) -> None:
         while True:
             self._change.clear()
-            for keeper in self._keepers:
-                if keeper.failure and not keeper.was_ready:
-                    raise StartupError(f"{keeper.slot.name} cannot start: {keeper.failure}")
-            if all(keeper.instance.state in states for keeper in self._keepers):
+            fallen = self.fleet.hopeless()
+            if fallen is not None:
+                raise StartupError(f"{fallen.slot.name} cannot start: {fallen.failure}")
+            if not any(self.fleet.unready(*states)):
                 return
             await self._change.wait()
 
     async def stop(self) -> None:
         """Drain: callers first, then those they call. Ends with nothing left running or held."""
         try:
+            if self._control is not None:
+                control, self._control = self._control, None
+                await control.stop()
             for wave in self._waves:
-                names = {module.name for module in wave}
-                going = [keeper for keeper in self._keepers if keeper.slot.name in names]
-                await asyncio.gather(*(keeper.stop() for keeper in going))
+                await self.fleet.stop(frozenset(module.name for module in wave))
         finally:
             await self._let_go()
 
     def kill(self) -> None:
         """Make a running `stop` (or the next one) quick: nobody is waited for any more."""
-        for keeper in self._keepers:
-            keeper.kill()
+        self.fleet.kill()
 
     async def _let_go(self) -> None:
         if self._upkeep is not None:
             self._upkeep.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._upkeep
+        if self._control is not None:
+            await self._control.stop()
+        if self._fleet is not None:
+            await self._fleet.settle()
         await self._spawner.stop()
-        _close(self._slots)
-        for sock in self._public:
-            sock.close()
-        if self._folder is not None:
-            remove_sockets(self.layout, self._folder)
+        if self._places is not None:
+            self._places.close()
+        else:
+            for sock in self._public:
+                sock.close()
         if self._instances is not None:
             self._instances.close()
         self._lock.release()
 
-    def _make_keeper(self, slot: Slot) -> Keeper:
+    def _make_kept(self, slot: Slot, release: Release) -> Kept:
+        self._releases[slot.name, slot.release] = release
+        source = release.source
+        if isinstance(source, EndpointSource):
+            return Watch(
+                slot,
+                source,
+                key=os.environ.get(source.api_key_env, "") if source.api_key_env else "",
+                settings=self.plan.watching,
+                clock=SYSTEM_CLOCK,
+                random=random.random,
+                generation=_generation,
+                changed=self._on_change,
+            )
         keeping = self.plan.keeping
         return Keeper(
             slot,
@@ -253,15 +278,22 @@ class Supervisor:
         )
 
     def _on_change(self, instance: Instance) -> None:
-        assert self._topology is not None
-        self._topology.publish(self.instances)
-        self._change.set()
+        self._publish()
         for observer in self._observers:
             observer(instance)
 
+    def _publish(self) -> None:
+        if not self._started:
+            return
+        assert self._topology is not None
+        self._topology.publish(self.instances)
+        self._change.set()
+
     def _main_for(self, spec: Spec) -> Main:
-        module = self._modules[spec.name]
+        module, release = self._modules[spec.name], self._releases[spec.name, spec.release]
         assert self._instances is not None
+        assert self._places is not None
+        calls = None if release.manifest is None else release.manifest.calls
         settings = ModuleSettings(
             name=spec.name,
             release=spec.release,
@@ -271,38 +303,33 @@ class Supervisor:
             data=str(self.layout.root),
             config=self.plan.config,
             topology=str(self.layout.topology),
-            secrets=self._secrets[spec.name],
+            overrides=release.overrides,
+            secrets=secrets_of(module, self._root, calls),
             drain_timeout=spec.drain_timeout,
             log_level=self.plan.log_level,
         )
-        return ChildMain(module, settings, self.layout.log(spec.name), Inherited(self._instances.fd))
+        log, lock = self._places.log(spec.name, spec.release), Inherited(self._instances.fd)
+        match release.source:
+            case EnvironmentSource() as source:
+                return HostedMain(source, settings, log, lock)
+            case CommandSource() as source:
+                return ProgramMain(source, settings, log, lock)
+            case _:
+                return ChildMain(module, settings, log, lock)
 
     async def _keep_up(self) -> None:
         """Log files stay bounded; a topology that could not be written is written again."""
-        names = [*self._modules, "supervisor"]
         while True:
             await asyncio.sleep(self.plan.upkeep_every)
-            for name in names:
+            for log in {self.layout.log("supervisor"), *(kept.slot.log for kept in self.fleet.kept)}:
                 try:
-                    await asyncio.to_thread(
-                        logfiles.rotate, self.layout.log(name), max_bytes=self.plan.log_max_bytes
-                    )
+                    await asyncio.to_thread(logfiles.rotate, log, max_bytes=self.plan.log_max_bytes)
                 except OSError as error:
-                    self._log.warning("log file not rotated", file=name, error=str(error))
+                    self._log.warning("log file not rotated", file=log.name, error=str(error))
             if self._topology is not None and self._topology.stale:
                 self._topology.flush()
-
-
-def socket_name(name: str, number: int) -> str:
-    """The file of an instance's own socket: the slot's, whichever process is in it."""
-    return f"{name}-{number}.sock"
 
 
 def _generation() -> str:
     """Grows with time: no two processes ever have had the same."""
     return f"{time.time_ns() // 1_000_000:x}"
-
-
-def _close(slots: Sequence[Slot]) -> None:
-    for slot in slots:
-        slot.sockets[0].close()

@@ -75,7 +75,7 @@ def platform(layout, monkeypatch):
         supervisor = Supervisor(on, Plan(**plan))
         await supervisor.prepare()
         try:
-            supervisor.start()
+            await supervisor.start()
             if wait:
                 async with asyncio.timeout(15):
                     await supervisor.wait_ready()

@@ -23,7 +23,7 @@ async def serve(tmp_path):
 
         path = str(tmp_path / "x.sock")
         servers.append(await asyncio.start_unix_server(handle, path))
-        return path
+        return f"unix:{path}"
 
     yield start
     for server in servers:
@@ -51,7 +51,7 @@ async def test_no_whole_answer(serve, answer):
 
 async def test_silence_and_absence(serve, tmp_path):
     assert await ask(await serve(b"", hang=True), "/readyz", timeout=0.02) is None
-    assert await ask(str(tmp_path / "missing.sock"), "/readyz", timeout=1) is None
+    assert await ask(f"unix:{tmp_path}/missing.sock", "/readyz", timeout=1) is None
 
 
 def test_reading_a_report():

@@ -7,7 +7,7 @@ import pytest
 from moonpool.core.clock import SYSTEM_CLOCK
 from moonpool.core.errors import Unavailable
 from moonpool.wiring.backoff import Backoff
-from moonpool.wiring.keeper import Keeper, KeeperSettings, Slot
+from moonpool.wiring.keeper import Keeper, KeeperSettings, Probe, Slot
 from moonpool.wiring.runner import EX_CONFIG
 
 
@@ -72,7 +72,7 @@ def keeping(tmp_path):
                 release="v1",
                 number=0,
                 endpoint="unix:x",
-                probe_path=str(tmp_path / "x.sock"),
+                probe=Probe(endpoint=f"unix:{tmp_path}/x.sock"),
                 sockets=(),
                 log=tmp_path / "chat.log",
                 drain_timeout=0.0,
