@@ -4,31 +4,19 @@ Sums and sparse histograms, never single requests, so that a report is small at 
 several gateways add up. `gateway` and `sequence` name a report, for whoever must not count one twice.
 """
 
-import math
 from typing import Annotated
 
 import msgspec
 
 TOPIC = "release_stats"
-MIRRORED = "mirror"
-"""The kind of traffic of copies; everything else is "live"."""
-
 LOWEST = 0.0005
 """Seconds: the upper bound of the first bucket."""
 PER_DOUBLING = 4
 """Buckets a factor of two: a bucket's middle is within 9 % of all that is in it."""
 BUCKETS = 80
 """Up to LOWEST * 2^(79/4): ten minutes."""
-_SCALE = PER_DOUBLING / math.log(2.0)
-_OFFSET = math.log(LOWEST) * _SCALE
-
-
-def bucket(seconds: float) -> int:
-    """The bucket of a time: 0 for all up to LOWEST, the last one for all that is longer."""
-    if seconds <= LOWEST:
-        return 0
-    place = math.ceil(math.log(seconds) * _SCALE - _OFFSET)
-    return place if place < BUCKETS else BUCKETS - 1
+BOUNDS = tuple(LOWEST * 2.0 ** (index / PER_DOUBLING) for index in range(BUCKETS - 1))
+"""Upper bounds; the last bucket has none. `bisect_left(BOUNDS, seconds)` is a time's bucket."""
 
 
 def middle(index: int) -> float:
@@ -40,8 +28,8 @@ Cells = Annotated[dict[int, int], msgspec.Meta(max_length=BUCKETS)]
 
 
 class Times(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """Times in seconds: how many, their sum, and how many by bucket. The logarithms' sums give the mean and
-    the spread that comparisons use (times of requests are about log-normal)."""
+    """Times in seconds: how many, their sum, and how many by bucket. The sums of their natural logarithms and
+    of those squared give mean and spread as comparisons use them: times of requests are about log-normal."""
 
     count: int = 0
     sum: float = 0.0
@@ -70,29 +58,41 @@ class Times(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class ReleaseCounts(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """Of one release in the time of one report. `errors` are answers that failed by the platform's fault: 5xx
-    and broken streams; a client that left is neither good nor bad and counts in `left` only."""
+    """Of one release in the time of one report.
+
+    `started` counts what the router sent to it. `ended` and `errors` count attempts at its instances: one
+    that failed is an error of its release also when another one answered the client in the end. An error is
+    a 5xx, no answer, or one that broke off; where the client left, which is part of `ended`, nothing else is
+    counted. `first` is the time to the first token of streams, `gaps` the mean time between chunks of each.
+    """
 
     service: str
     release: str
-    kind: str = "live"
     started: int = 0
     ended: int = 0
     errors: int = 0
     left: int = 0
-    active: int = 0
-    """Under way at the end of the report: not a sum over time."""
+    mirrored: int = 0
+    """Of `ended`, copies: nobody saw their answers."""
     seconds: Times = msgspec.field(default_factory=Times)
     first: Times = msgspec.field(default_factory=Times)
     gaps: Times = msgspec.field(default_factory=Times)
     tokens: int = 0
+    """Of prompts and answers."""
     cost: int = 0
     """In the smallest unit of money, where prices are known; 0 otherwise."""
 
+    def add(self, other: "ReleaseCounts") -> None:
+        for name in ("started", "ended", "errors", "left", "mirrored", "tokens", "cost"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in ("seconds", "first", "gaps"):
+            getattr(self, name).add(getattr(other, name))
+
 
 class ReleaseReport(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """`routing` is the version of the routing document that the gateway had applied by `service`, "" unknown.
-    Sent also when nothing happened: silence means that a gateway is away, zeros that it has no traffic."""
+    """`routing` are the versions of the routing documents that the gateway follows, by service. Sent while
+    an upgrade runs, also when nothing happened: silence means that a gateway is away, zeros that it has no
+    traffic."""
 
     gateway: str
     sequence: int

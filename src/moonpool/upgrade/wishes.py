@@ -66,7 +66,7 @@ def wish(course: Course, state: State, seen: Seen) -> Wish:
                 old=0 if quiet else None,
                 route=Route(FULL, only=course.new),
             )
-        case Phase.OBSERVE | Phase.DONE:
+        case Phase.OBSERVE:
             return Wish(new=course.replicas, old=0, route=Route(FULL, only=course.new))
         case Phase.ROLLING_BACK | Phase.WITHDRAWING if state.staged:
             off = seen.weight == 0 and seen.mirror == 0 and (seen.off or not course.routed)
