@@ -358,7 +358,9 @@ class Connection(asyncio.Protocol):
     def drain(self) -> None:
         """Close now when idle; else after the running and queued turns' answers."""
         if self._active is None and not self._linger_until and self._parser.clean:
-            self._leave(linger=False)
+            # Half-closed: what crosses it is read and dropped, and its sender sees an end without an answer
+            # (RFC 9112 §9.6), which clients repeat on another connection, not a reset.
+            self._leave(linger=True)
 
     def abort(self) -> None:
         if self._relay is not None:

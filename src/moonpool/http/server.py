@@ -76,18 +76,22 @@ class Server:
             self._servers.append(server)
         self._sweeper = loop.call_later(self._interval, self._sweep, loop)
 
-    async def drain(self, timeout: float) -> int:
-        """Take nothing new, let what runs finish for `timeout` seconds, cut the rest: how many it was."""
+    async def drain(self, timeout: float, *, idle: float = 0.0) -> int:
+        """Take nothing new, let what runs finish for `timeout` seconds, cut the rest: how many it was.
+
+        For `idle` of these seconds resting connections stay open. A client that uses its one in that time is
+        answered, and told to close it; closed at once, its request would cross the close and be lost. That
+        is for who has a successor on the same sockets: without one the next connection is refused anyway.
+        """
         self.draining = True
+        deadline = asyncio.get_running_loop().time() + timeout
         for server in self._servers:
             server.close()
         self._servers.clear()
+        await self._until_empty(min(idle, timeout))
         for connection in list(self._connections):
             connection.drain()
-        if self._connections:
-            self._empty.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._empty.wait(), timeout)
+        await self._until_empty(deadline - asyncio.get_running_loop().time())
         cut = sum(connection.busy for connection in self._connections)
         while self._connections:
             self._empty.clear()
@@ -98,6 +102,12 @@ class Server:
             self._sweeper.cancel()
             self._sweeper = None
         return cut
+
+    async def _until_empty(self, seconds: float) -> None:
+        if self._connections and seconds > 0:
+            self._empty.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), seconds)
 
     # ── for connections ────────────────────────────────────────────────────────────────────────────
 

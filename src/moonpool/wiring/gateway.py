@@ -13,7 +13,7 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from moonpool.balancing.api import ApiBalancer
-from moonpool.balancing.pools import Pools
+from moonpool.balancing.pools import SERVING, Pools
 from moonpool.balancing.web import WebBalancer
 from moonpool.contracts.config import SERVICES, GatewayConfig
 from moonpool.contracts.manifest import BalancerKind, Manifest, Route
@@ -40,6 +40,7 @@ from moonpool.middleware.validation import Parse, Validation
 from moonpool.openai.errors import render_stream_error
 from moonpool.openai.parse import parse
 from moonpool.openai.schema import ChatCompletionRequest, CompletionRequest, EmbeddingRequest
+from moonpool.ports.discovery import Topology
 from moonpool.wiring.adapters import open_cache, open_limits
 from moonpool.wiring.clients import HttpAuthClient, ServiceCaller
 from moonpool.wiring.following import RevocationFollower
@@ -53,6 +54,10 @@ SCHEMAS: Mapping[str, Parse] = {
     for schema in (ChatCompletionRequest, CompletionRequest, EmbeddingRequest)
 }
 """By the name that manifests use for a body's schema."""
+
+HANDED_OVER = 5.0
+"""Seconds for which a gateway that drains beside another one keeps resting connections: in that time a client
+that is at work uses its connection and is told to change over."""
 
 
 async def run_gateway(
@@ -73,11 +78,20 @@ async def run_gateway(
         _calm_collector()
         ready()
         await stop.wait()
-        assembly.gate.draining = True
-        cut = await server.drain(settings.drain_timeout)
+        succeeded = _has_successor(infrastructure.discovery.current, settings)
+        assembly.gate.draining = not succeeded  # what still comes on kept connections is served as ever
+        cut = await server.drain(settings.drain_timeout, idle=HANDED_OVER if succeeded else 0.0)
         infrastructure.log.info("drained", cut=cut)
     finally:
         await group.stop()
+
+
+def _has_successor(topology: Topology, settings: ModuleSettings) -> bool:
+    """Whether another gateway serves on the same sockets."""
+    return any(
+        other.name == settings.name and other.instance != settings.instance and other.state in SERVING
+        for other in topology.modules
+    )
 
 
 class _Assembly:
