@@ -8,13 +8,13 @@ import asyncio
 import itertools
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import psutil
 import pytest
 
-from chaos.fault_table import BAD, SHARES, TABLE, Expect
+from chaos.fault_table import BAD, SHARES, TABLE, WELL, Expect
 from chaos.faulty_answers import LENGTH, text_of
 from harness.exchanges import Ending, Seen, ask, chatting
 from harness.injector import Injector, injecting
@@ -63,14 +63,14 @@ class Cell(NamedTuple):
 
 
 def seed_of(share: float) -> int:
-    """A seed whose first draws have as many hits as the share promises, and no run of them that would be
-    taken for the end of the endpoint."""
+    """A seed whose first draws have as many hits as the share promises, one of them early (half of the draws
+    may go to another instance), and no run of them that would be taken for the end of the endpoint."""
     wanted = round(share * REQUESTS)
 
     def fits(seed: int) -> bool:
         chance = random.Random(seed)
         draws = "".join("x" if chance.random() < share else "." for _ in range(REQUESTS))
-        return draws.count("x") == wanted and (share == 1.0 or "xxxx" not in draws)
+        return draws.count("x") == wanted and "x" in draws[:3] and (share == 1.0 or "xxxx" not in draws)
 
     return next(filter(fits, itertools.count()))
 
@@ -97,7 +97,6 @@ class Stage:
     healthy: Injector
     key: str
     refusing: int
-    sockets: set[int] = field(default_factory=set)
 
     @property
     def gateway(self) -> psutil.Process:
@@ -137,7 +136,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 def base(stage: Stage) -> int:
     """TCP connections of the gateway before anything has failed."""
     assert stage.platform.chat("Hi", model=HEALTHY).status == 200
-    return wait_until(lambda: stage.connections() + 1, "counted") - 1
+    wait_until(lambda: stage.healthy.stats()["connections"] == 0 or stage.healthy.close_idle(), "rest")
+    return stage.connections()
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,7 @@ def explained(platform: Platform, request_id: str) -> dict[str, Any]:
                 return record
         return None
 
-    found = wait_until(look, f"a record of {request_id}", seconds=5)
+    found = wait_until(look, f"a record of {request_id}", seconds=3)
     assert found is not None
     return found
 
@@ -226,7 +226,8 @@ def test_a_fault(stage: Stage, outcomes: dict[Cell, list[Seen]], cell: Cell) -> 
         assert last.code in expected.codes, last
         assert whole.startswith(last.text)
     check_headers(cell, expected, last)
-    check_record(expected, last, explained(stage.platform, last.request_id))
+    if expected is not WELL:  # of plain answers a share is kept only
+        check_record(expected, last, explained(stage.platform, last.request_id))
 
 
 def check_headers(cell: Cell, expected: Expect, seen: Seen) -> None:
@@ -285,8 +286,7 @@ def test_a_share_of_failures(stage: Stage, outcomes: dict[Cell, list[Seen]], cel
         assert answered > REQUESTS // 4
     else:
         assert answered == 0
-    if cell.other:
-        assert stage.faulty.count(cell.alias) > 0, "the failing instance was never asked"
+    assert stage.faulty.count(cell.alias, "faulted") > 0
 
 
 def test_nothing_is_held_afterwards(stage: Stage, base: int, outcomes: dict[Cell, list[Seen]]) -> None:
