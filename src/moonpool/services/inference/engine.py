@@ -7,7 +7,7 @@ One generation is one choice for one prompt. Engines know nothing of HTTP, of se
 waiting: the service does that once for all of them.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -42,6 +42,8 @@ class Sampling(Struct, frozen=True, kw_only=True):
     """Alternatives to report beside each token; 0: the token's own only."""
     seed: int | None = None
     stop: list[str] = []
+    traced: bool = False
+    """Whether pieces tell the tokens that they came from."""
 
 
 class ChatPrompt(Struct, frozen=True, kw_only=True):
@@ -58,12 +60,18 @@ class ChatPrompt(Struct, frozen=True, kw_only=True):
 
 
 class Piece(Struct, frozen=True):
-    """What one step of the model added."""
+    """What one step of the model added.
+
+    Where tracing was asked for, `count` is how many tokens it came from; `tokens` are their ids, or nothing
+    when not all are known.
+    """
 
     text: str = ""
     reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
+    tokens: tuple[int, ...] = ()
+    count: int = 0
 
 
 class Finished(Struct, frozen=True, kw_only=True):
@@ -107,6 +115,14 @@ class Engine(Protocol):
         """The same vector for the same text, whatever else is asked at the time. Of length 1."""
 
     async def tokenize(self, text: str) -> list[int]: ...
+
+    async def prompt_tokens(self, prompt: ChatPrompt | Prompt) -> list[int]:
+        """The tokens that `chat` or `complete` would read, those of the template included."""
+        ...
+
+    async def answer_tokens(self, parts: Sequence[int | str]) -> list[int]:
+        """The tokens of an answer that is partly known as text."""
+        ...
 
     async def detokenize(self, tokens: list[int]) -> str: ...
 

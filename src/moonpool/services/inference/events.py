@@ -1,9 +1,13 @@
-"""What the engine made → the events of a stream. Pure; whole answers are made by `answers`."""
+"""What the engine made → the events of a stream. Pure; whole answers are made by `answers`.
+
+A traced piece has its tokens in a comment line before its event (contracts/continuation.py).
+"""
 
 from typing import Protocol
 
 from msgspec import UNSET
 
+from moonpool.contracts.continuation import token_line
 from moonpool.contracts.usage import Usage
 from moonpool.openai.chunks import (
     DONE,
@@ -32,12 +36,12 @@ class Events(Protocol):
 
 
 class ChatEvents:
-    """A choice's first chunk names the role."""
+    """A choice's first chunk names the role, unless the answer has `begun` elsewhere."""
 
-    def __init__(self, head: Head, *, include_usage: bool) -> None:
+    def __init__(self, head: Head, *, include_usage: bool, begun: bool = False) -> None:
         self._head = head
         self._include_usage = include_usage
-        self._begun: set[int] = set()
+        self._begun: set[int] = {0} if begun else set()
 
     def piece(self, index: int, piece: Piece) -> bytes:
         delta = Delta(
@@ -46,7 +50,8 @@ class ChatEvents:
             tool_calls=list(piece.tool_calls) or UNSET,
         )
         logprobs = Logprobs(list(piece.logprobs)) if piece.logprobs else None
-        return self._begin(index) + self._chunk([ChunkChoice(index=index, delta=delta, logprobs=logprobs)])
+        chunk = self._chunk([ChunkChoice(index=index, delta=delta, logprobs=logprobs)])
+        return self._begin(index) + token_line(piece.tokens, piece.count) + chunk
 
     def finished(self, index: int, end: Finished) -> bytes:
         last = ChunkChoice(index=index, delta=Delta(), finish_reason=end.reason)
@@ -85,7 +90,8 @@ class TextEvents:
         offset = self._offsets.get(index, 0)
         self._offsets[index] = offset + len(piece.text)
         logprobs = text_logprobs(piece.logprobs, offset)
-        return self._chunk([TextChoice(index=index, text=piece.text, logprobs=logprobs)])
+        chunk = self._chunk([TextChoice(index=index, text=piece.text, logprobs=logprobs)])
+        return token_line(piece.tokens, piece.count) + chunk
 
     def finished(self, index: int, end: Finished) -> bytes:
         return self._chunk([TextChoice(index=index, text="", finish_reason=end.reason)])

@@ -8,7 +8,7 @@ event loop ──generate──► worker thread (one a slot) ──► handle_*
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -75,18 +75,26 @@ class LlamaEngine:
     def chat(self, prompt: ChatPrompt, sampling: Sampling) -> Generation:
         handle = self._running().handle_chat_completions
         return LlamaGeneration(
-            self._workers, handle, chat_body(prompt, sampling), sampling.logprobs, schema_param(prompt)
+            self._workers, handle, chat_body(prompt, sampling), sampling, schema_param(prompt)
         )
 
     def complete(self, prompt: Prompt, sampling: Sampling) -> Generation:
         handle = self._running().handle_completions
-        return LlamaGeneration(self._workers, handle, completion_body(prompt, sampling), sampling.logprobs)
+        return LlamaGeneration(self._workers, handle, completion_body(prompt, sampling), sampling)
 
     async def embed(self, text: Prompt) -> Vector:
         return await self._vectors.embed(text)
 
     async def tokenize(self, text: str) -> list[int]:
         return await self._door.tokenize(text)
+
+    async def prompt_tokens(self, prompt: ChatPrompt | Prompt) -> list[int]:
+        if isinstance(prompt, ChatPrompt):
+            prompt = await self._door.template(prompt.messages)
+        return await self._door.tokenize(prompt, special=True) if isinstance(prompt, str) else prompt
+
+    async def answer_tokens(self, parts: Sequence[int | str]) -> list[int]:
+        return await self._door.tokenize(parts)
 
     async def detokenize(self, tokens: list[int]) -> str:
         return await self._door.detokenize(tokens)
@@ -112,12 +120,12 @@ class LlamaGeneration:
         workers: ThreadPoolExecutor,
         handle: Handle,
         body: bytes,
-        logprobs: int | None,
+        sampling: Sampling,
         schema: str | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[bytes | MoonpoolError | None] = asyncio.Queue()
-        self._reader = EventReader(logprobs=logprobs, schema=schema)
+        self._reader = EventReader(logprobs=sampling.logprobs, traced=sampling.traced, schema=schema)
         self._schema = schema
         self._cancelled = threading.Event()
         self._work = self._loop.run_in_executor(workers, self._run, handle, body)

@@ -16,7 +16,7 @@ from moonpool.core.errors import (
     Unavailable,
     UpstreamMalformed,
 )
-from moonpool.openai.chunks import FunctionCall, TokenLogprob, ToolCall
+from moonpool.openai.chunks import FunctionCall, TokenLogprob, ToolCall, TopLogprob
 from moonpool.services.inference.engine import ChatPrompt, Finished, Piece, Prompt, Sampling, Vector
 
 _encode = msgspec.json.Encoder().encode
@@ -40,8 +40,18 @@ class _Delta(Struct):
     tool_calls: list[_ToolCall] | None = None
 
 
+class _Entry(Struct):
+    """A token. Its probability after sampling, which tracing asks for, has another name."""
+
+    id: int = -1
+    token: str = ""
+    logprob: float = 0.0
+    bytes: list[int] | None = None
+    top_logprobs: list[TopLogprob] = []
+
+
 class _Logprobs(Struct):
-    content: list[TokenLogprob] | None = None
+    content: list[_Entry] | None = None
 
 
 class _Choice(Struct):
@@ -64,6 +74,7 @@ class _Usage(Struct):
 class _Timings(Struct):
     prompt_ms: float = 0.0
     predicted_ms: float = 0.0
+    predicted_n: int = 0
 
 
 class EngineError(Struct):
@@ -105,17 +116,17 @@ def chat_body(prompt: ChatPrompt, sampling: Sampling) -> bytes:
         value = getattr(prompt, name)
         if value is not None:
             body[name] = value
-    if sampling.logprobs is not None:
+    if sampling.logprobs is not None or sampling.traced:
         body["logprobs"] = True
-        body["top_logprobs"] = max(1, sampling.logprobs)
+        body["top_logprobs"] = max(1, sampling.logprobs or 0)
     return _encode(body)
 
 
 def completion_body(prompt: Prompt, sampling: Sampling) -> bytes:
     body = _sampling(sampling)
     body["prompt"] = prompt
-    if sampling.logprobs is not None:
-        body["logprobs"] = max(1, sampling.logprobs)
+    if sampling.logprobs is not None or sampling.traced:
+        body["logprobs"] = max(1, sampling.logprobs or 0)
     return _encode(body)
 
 
@@ -136,6 +147,10 @@ def _sampling(sampling: Sampling) -> dict[str, object]:
         value = getattr(sampling, name)
         if value is not None:
             body[name] = value
+    if sampling.traced:
+        body["timings_per_token"] = True  # counts the tokens, also those of which no event comes
+        if sampling.logprobs is None:
+            body["post_sampling_probs"] = True  # those that are at hand: the others sort the vocabulary
     if sampling.seed is not None:
         body["seed"] = sampling.seed % (2**32 - 1)  # 2³²-1 itself means random
     if sampling.stop:
@@ -148,7 +163,10 @@ def _sampling(sampling: Sampling) -> dict[str, object]:
 class EventReader:
     """The events of one generation in, pieces and the end out."""
 
-    def __init__(self, *, logprobs: int | None, schema: str | None = None) -> None:
+    def __init__(self, *, logprobs: int | None, traced: bool = False, schema: str | None = None) -> None:
+        self._traced = traced
+        self._tokens: list[int] = []
+        self._counted = 0
         self._schema = schema
         self._alternatives = logprobs
         self._reason: str | None = None
@@ -167,6 +185,8 @@ class EventReader:
         for choice in event.choices:
             self._reason = choice.finish_reason or self._reason
             piece = self._piece(choice)
+            if self._traced:
+                piece = self._trace(choice, piece, event.timings.predicted_n)
             if piece is not None:
                 yield piece
         if event.usage is not None and self._reason is not None:
@@ -190,12 +210,26 @@ class EventReader:
         )
         return piece if piece != _NOTHING else None
 
+    def _trace(self, choice: _Choice, piece: Piece | None, generated: int) -> Piece | None:
+        """`piece` with the tokens since the one before: all are known, or they are only counted."""
+        if choice.logprobs is not None:
+            self._tokens += [entry.id for entry in choice.logprobs.content or ()]
+        if piece is None:
+            return None
+        count, tokens = generated - self._counted, tuple(self._tokens)
+        self._counted = generated
+        self._tokens.clear()
+        return replace(piece, tokens=tokens if len(tokens) == count else (), count=count)
+
     def _logprobs(self, found: _Logprobs | None) -> tuple[TokenLogprob, ...]:
         """Cut to the number asked for: the engine gives at least one alternative."""
         wanted = self._alternatives
         if wanted is None or found is None or not found.content:
             return ()
-        return tuple(replace(entry, top_logprobs=entry.top_logprobs[:wanted]) for entry in found.content)
+        return tuple(
+            TokenLogprob(entry.token, entry.logprob, entry.bytes, entry.top_logprobs[:wanted])
+            for entry in found.content
+        )
 
 
 _NOTHING = Piece()

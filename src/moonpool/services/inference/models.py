@@ -37,12 +37,14 @@ class Load(Struct, frozen=True, kw_only=True):
 
 
 class Job(Struct, frozen=True, kw_only=True):
-    """One choice: number `index` of the answer, for prompt number `prompt`. `echo` is said first."""
+    """One choice: number `index` of the answer, for prompt number `prompt`. `echo` is said first; `whole`
+    makes, of the end of what runs here, the end of an answer that began elsewhere."""
 
     index: int
     prompt: int
     start: Callable[[], Generation]
     echo: str = ""
+    whole: Callable[[Finished], Finished] | None = None
 
 
 def load_of(model: LocalModel) -> Load:
@@ -76,7 +78,9 @@ async def run(
                 async for part in generation:
                     if isinstance(part, Finished):
                         model.rates.observe(part)
-                    yield job, part
+                        yield job, part if job.whole is None else job.whole(part)
+                    else:
+                        yield job, part
             except BadRequest as error:
                 if error.code == "context_length_exceeded":
                     error.param = param

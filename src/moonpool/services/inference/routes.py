@@ -6,6 +6,7 @@ from litestar.types import ASGIApp, ControllerRouterHandler
 from structlog.typing import FilteringBoundLogger
 
 from moonpool.asgi.app import AnyRequest
+from moonpool.contracts.continuation import CONTINUE, TOKENS, Begun, Continuing
 from moonpool.openai import chunks
 from moonpool.openai.errors import ErrorBody
 from moonpool.openai.parse import parse
@@ -27,9 +28,13 @@ def handlers(inference: Inference, log: FilteringBoundLogger) -> list[Controller
         responses=_responses(chunks.ChatCompletion),
     )
     async def chat(request: AnyRequest) -> ASGIApp:
-        wanted = parse(ChatRequest, await request.body())
+        body = await request.body()
+        wanted = parse(ChatRequest, body)
         if wanted.stream:
-            return Events(lambda: inference.chat_events(wanted), log)
+            begun = _begun(request, body)
+            if begun is not None:
+                return Events(lambda: inference.continued_chat(wanted, begun), log)
+            return Events(lambda: inference.chat_events(wanted, traced=_traced(request)), log)
 
         async def whole() -> bytes:
             return chunks.body(await inference.chat(wanted))
@@ -43,9 +48,11 @@ def handlers(inference: Inference, log: FilteringBoundLogger) -> list[Controller
         responses=_responses(chunks.TextCompletion),
     )
     async def complete(request: AnyRequest) -> ASGIApp:
-        wanted = parse(TextRequest, await request.body())
+        body = await request.body()
+        wanted = parse(TextRequest, body)
         if wanted.stream:
-            return Events(lambda: inference.text_events(wanted), log)
+            begun, traced = _begun(request, body), _traced(request)
+            return Events(lambda: inference.text_events(wanted, traced=traced, begun=begun), log)
 
         async def whole() -> bytes:
             return chunks.body(await inference.complete(wanted))
@@ -71,6 +78,16 @@ def handlers(inference: Inference, log: FilteringBoundLogger) -> list[Controller
         return inference.load()
 
     return [chat, complete, embed, load]
+
+
+def _traced(request: AnyRequest) -> bool:
+    """Whether the gateway wants each event's tokens."""
+    return TOKENS.decode() in request.headers
+
+
+def _begun(request: AnyRequest, body: bytes) -> Begun | None:
+    """The answer that this request continues."""
+    return parse(Continuing, body).moonpool if CONTINUE.decode() in request.headers else None
 
 
 def _responses(answer: type) -> dict[int, ResponseSpec]:

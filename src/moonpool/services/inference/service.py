@@ -1,14 +1,14 @@
 """Chat completions, completions and embeddings by local models: the domain, without HTTP."""
 
-import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import TypeVar
 
+from moonpool.contracts.continuation import Begun
 from moonpool.core.clock import Clock
-from moonpool.core.errors import BadRequest, NotFound
+from moonpool.core.errors import BadRequest, Conflict, NotFound
 from moonpool.core.ids import sortable
 from moonpool.openai.chunks import (
     ChatCompletion,
@@ -21,6 +21,7 @@ from moonpool.openai.chunks import (
 from moonpool.openai.schema import EmbeddingRequest
 from moonpool.services.inference.answers import ChatCollector, Collector, Head, Tally, TextCollector
 from moonpool.services.inference.bounds import check_messages, check_prompt
+from moonpool.services.inference.continuing import Nothing, continued_chat, continued_text
 from moonpool.services.inference.engine import Engine, Finished, Generation, Piece, Prompt, Vector
 from moonpool.services.inference.events import ChatEvents, Events, TextEvents
 from moonpool.services.inference.models import Job, Load, LocalModel, load_of, run
@@ -55,11 +56,21 @@ class Inference:
         collector = ChatCollector(head, request.n or 1)
         return await self._collect(model, _chat_jobs(model.engine, request), collector, "messages")
 
-    def chat_events(self, request: ChatRequest) -> AsyncGenerator[bytes, None]:
-        """Raises, before the first event, what refuses the request."""
+    def chat_events(self, request: ChatRequest, *, traced: bool = False) -> AsyncGenerator[bytes, None]:
+        """Raises, before the first event, what refuses the request. `traced`: with the tokens beside."""
         model = self._find(request.model)
         events = ChatEvents(self._head(model, "chatcmpl"), include_usage=request.includes_usage)
-        return self._events(model, _chat_jobs(model.engine, request), events, "messages")
+        return self._events(model, _chat_jobs(model.engine, request, traced=traced), events, "messages")
+
+    async def continued_chat(self, request: ChatRequest, begun: Begun) -> AsyncGenerator[bytes, None]:
+        """The rest of an answer that broke off elsewhere, traced like its beginning."""
+        model = self._find(request.model)
+        head = self._head(model, "chatcmpl", begun)
+        events = ChatEvents(head, include_usage=request.includes_usage, begun=True)
+        job = await continued_chat(model.engine, request, begun)
+        async with aclosing(self._events(model, [job], events, "messages")) as stream:
+            async for event in stream:
+                yield event
 
     async def complete(self, request: TextRequest) -> TextCompletion:
         model = self._find(request.model)
@@ -67,10 +78,17 @@ class Inference:
         collector = TextCollector(self._head(model, "cmpl"), len(jobs))
         return await self._collect(model, jobs, collector, "prompt")
 
-    async def text_events(self, request: TextRequest) -> AsyncGenerator[bytes, None]:
+    async def text_events(
+        self, request: TextRequest, *, traced: bool = False, begun: Begun | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """`begun`: the rest of an answer that broke off elsewhere."""
         model = self._find(request.model)
-        jobs = await _text_jobs(model.engine, request)
-        events = TextEvents(self._head(model, "cmpl"), include_usage=request.includes_usage)
+        if begun is None:
+            jobs = await _text_jobs(model.engine, request, traced=traced)
+        else:
+            jobs = [await continued_text(model.engine, request, begun)]
+        head = self._head(model, "cmpl", begun)
+        events = TextEvents(head, include_usage=request.includes_usage)
         async with aclosing(self._events(model, jobs, events, "prompt")) as stream:
             async for event in stream:
                 yield event
@@ -135,12 +153,16 @@ class Inference:
             )
         return model
 
-    def _head(self, model: LocalModel, prefix: str) -> Head:
+    def _head(self, model: LocalModel, prefix: str, begun: Begun | None = None) -> Head:
+        """Raises Conflict when an answer was begun by another revision of the model."""
+        fingerprint = f"fp_{model.engine.info.revision}"
+        if begun is not None and begun.fingerprint and begun.fingerprint != fingerprint:
+            raise Conflict("The answer was begun by another revision of the model.", code="other_revision")
         return Head(
-            id=f"{prefix}-{sortable(self._clock)}",
-            created=int(self._clock.time()),
+            id=begun.id if begun and begun.id else f"{prefix}-{sortable(self._clock)}",
+            created=begun.created if begun and begun.created else int(self._clock.time()),
             model=model.name,
-            fingerprint=f"fp_{model.engine.info.revision}",
+            fingerprint=fingerprint,
         )
 
 
@@ -159,16 +181,20 @@ def cut(vector: list[float], dimensions: int | None) -> list[float]:
     return [value / length for value in kept] if length else kept
 
 
-def _chat_jobs(engine: Engine, request: ChatRequest) -> list[Job]:
+def _chat_jobs(engine: Engine, request: ChatRequest, *, traced: bool = False) -> list[Job]:
     check_messages(request.messages, engine.info.context)
     prompt = chat_prompt(request, knows_tools=engine.info.knows_tools)
     return [
-        Job(index=index, prompt=0, start=partial(engine.chat, prompt, chat_sampling(request, index)))
+        Job(
+            index=index,
+            prompt=0,
+            start=partial(engine.chat, prompt, chat_sampling(request, index, traced=traced)),
+        )
         for index in range(request.n or 1)
     ]
 
 
-async def _text_jobs(engine: Engine, request: TextRequest) -> list[Job]:
+async def _text_jobs(engine: Engine, request: TextRequest, *, traced: bool = False) -> list[Job]:
     """OpenAI numbers choices prompt by prompt."""
     check_text(request)
     for prompt in request.prompts():
@@ -178,36 +204,19 @@ async def _text_jobs(engine: Engine, request: TextRequest) -> list[Job]:
         echo = ""
         if request.echo:
             echo = prompt if isinstance(prompt, str) else await engine.detokenize(prompt)
-        for start in _starts(engine, request, prompt):
+        for start in _starts(engine, request, prompt, traced=traced):
             jobs.append(Job(index=len(jobs), prompt=number, start=start, echo=echo))
     return jobs
 
 
-def _starts(engine: Engine, request: TextRequest, prompt: Prompt) -> Iterator[Callable[[], Generation]]:
+def _starts(
+    engine: Engine, request: TextRequest, prompt: Prompt, *, traced: bool
+) -> Iterator[Callable[[], Generation]]:
     for choice in range(request.n or 1):
         if request.max_tokens == 0:
             yield partial(Nothing, engine, prompt)
         else:
-            yield partial(engine.complete, prompt, text_sampling(request, choice))
-
-
-class Nothing:
-    """The generation of no tokens, which engines do not know: only the prompt is counted."""
-
-    def __init__(self, engine: Engine, prompt: Prompt) -> None:
-        self._engine = engine
-        self._prompt = prompt
-
-    async def __aiter__(self) -> AsyncIterator[Piece | Finished]:
-        prompt = self._prompt
-        tokens = await self._engine.tokenize(prompt) if isinstance(prompt, str) else prompt
-        yield Finished(reason="length", prompt_tokens=len(tokens), cached_tokens=0, completion_tokens=0)
-
-    def cancel(self) -> None:
-        """Nothing runs."""
-
-    async def wait_closed(self) -> None:
-        await asyncio.sleep(0)
+            yield partial(engine.complete, prompt, text_sampling(request, choice, traced=traced))
 
 
 async def _embed(engine: Engine, text: Prompt, index: int) -> Vector:

@@ -9,6 +9,7 @@ import http.client
 import shutil
 import socket
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -37,6 +38,10 @@ class _Tokens(msgspec.Struct):
     tokens: list[int]
 
 
+class _Prompt(msgspec.Struct):
+    prompt: str
+
+
 class _Content(msgspec.Struct):
     content: str
 
@@ -62,9 +67,16 @@ class SideDoor:
     async def properties(self) -> Properties:
         return msgspec.json.decode(await self._ask("GET", "/props", None), type=Properties)
 
-    async def tokenize(self, text: str) -> list[int]:
-        body = {"content": text, "parse_special": False}
+    async def tokenize(self, text: str | Sequence[int | str], *, special: bool = False) -> list[int]:
+        """`special`: as a prompt is read, where the text of a special token is that token. Tokens in a
+        sequence stay as they are."""
+        body = {"content": text, "parse_special": special, "add_special": special}
         return msgspec.json.decode(await self._ask("POST", "/tokenize", body), type=_Tokens).tokens
+
+    async def template(self, messages: list[dict[str, object]]) -> str:
+        """The prompt that a conversation becomes."""
+        answer = await self._ask("POST", "/apply-template", {"messages": messages})
+        return msgspec.json.decode(answer, type=_Prompt).prompt
 
     async def detokenize(self, tokens: list[int]) -> str:
         """Raises BadRequest for tokens that the model does not have."""

@@ -54,14 +54,14 @@ def chat_prompt(request: ChatRequest, *, knows_tools: bool) -> ChatPrompt:
     )
 
 
-def chat_sampling(request: ChatRequest, choice: int) -> Sampling:
+def chat_sampling(request: ChatRequest, choice: int, *, traced: bool = False) -> Sampling:
     """Of one of the `n` choices: a given seed still gives different ones."""
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
-    return _sampling(request, choice, logprobs)
+    return _sampling(request, choice, logprobs, traced)
 
 
-def text_sampling(request: TextRequest, choice: int) -> Sampling:
-    return _sampling(request, choice, request.logprobs)
+def text_sampling(request: TextRequest, choice: int, *, traced: bool = False) -> Sampling:
+    return _sampling(request, choice, request.logprobs, traced)
 
 
 def check_text(request: TextRequest) -> None:
@@ -94,7 +94,9 @@ def check_text(request: TextRequest) -> None:
             )
 
 
-def _sampling(request: ChatRequest | TextRequest, choice: int, logprobs: int | None) -> Sampling:
+def _sampling(
+    request: ChatRequest | TextRequest, choice: int, logprobs: int | None, traced: bool
+) -> Sampling:
     stop = [request.stop] if isinstance(request.stop, str) else request.stop or []
     return Sampling(
         max_tokens=request.limit,
@@ -108,6 +110,7 @@ def _sampling(request: ChatRequest | TextRequest, choice: int, logprobs: int | N
         logit_bias=request.logit_bias,
         logprobs=logprobs,
         seed=None if request.seed is None else request.seed + choice,
+        traced=traced,
         stop=[text for text in stop if text],  # an empty one would end every answer before it began
     )
 
