@@ -14,6 +14,7 @@ from moonpool.cli.down import down
 from moonpool.cli.explain import explain
 from moonpool.cli.keys import app as keys
 from moonpool.cli.models import models
+from moonpool.cli.release import app as release
 from moonpool.cli.serve import serve
 from moonpool.cli.status import status
 from moonpool.cli.up import up
@@ -36,6 +37,7 @@ app.command(rich_help_panel=PLATFORM)(down)
 app.command(rich_help_panel=PLATFORM)(status)
 app.command(rich_help_panel=PLATFORM)(doctor)
 app.command(rich_help_panel=PLATFORM)(serve)
+app.add_typer(release, rich_help_panel=PLATFORM)
 USE = "Using it"
 app.command(rich_help_panel=USE)(chat)
 app.command(rich_help_panel=USE)(models)

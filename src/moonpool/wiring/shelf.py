@@ -51,23 +51,42 @@ class Shelf:
 
     def find(self, service: str, label: str) -> Release:
         """The first release is everywhere without being added. Raises NotFound."""
-        if label == FIRST and service not in [
-            listed.release.service for listed in self.releases().releases if listed.release.label == FIRST
-        ]:
+        if label == FIRST:
             return Release(service=service, label=FIRST)
         return rules.find(self.releases(), service, label).release
 
+    def all(self, service: str = "") -> tuple[Release, ...]:
+        """Of one module or of all: the first releases, then what was added, oldest first."""
+        first = tuple(Release(service=name, label=FIRST) for name in MODULES)
+        added = tuple(listed.release for listed in self.releases().releases)
+        return tuple(release for release in (*first, *added) if service in ("", release.service))
+
+    def check(self, release: Release, *, built: bool = True) -> None:
+        """Raises what `add` would, as far as it can be known before its environment is `built`."""
+        self._refuse_first(release)
+        known = self.releases()
+        if not built and release.label in rules.labels_of(known, release.service):
+            raise Conflict(
+                f"{release.name} is another release already: releases do not change",
+                code="release_exists",
+                hint="Choose a new label, or remove the old release first.",
+            )
+        rules.add(known, release, 0.0)
+
     def add(self, release: Release, now: float) -> Release:
         """Sealed, as it is kept. Raises Unprocessable and Conflict."""
+        self._refuse_first(release)
+        with self._locked():
+            _write(self._folder / "list.json", rules.add(self.releases(), release, now))
+        return self.find(release.service, release.label)
+
+    def _refuse_first(self, release: Release) -> None:
         if release.label == FIRST:
             raise Conflict(
                 f"{FIRST} is what runs when no release was added",
                 code="release_exists",
                 hint="Choose another label, like v2.",
             )
-        with self._locked():
-            _write(self._folder / "list.json", rules.add(self.releases(), release, now))
-        return self.find(release.service, release.label)
 
     def remove(self, service: str, label: str) -> None:
         """Raises NotFound, and Conflict for what runs or should."""
