@@ -49,7 +49,7 @@ class HeaderUse(StrEnum):
 
 class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A release and the part of the traffic it should have. `instances` is how many ready ones of it can
-    serve all of the traffic: with fewer its weight is capped in proportion."""
+    serve all of the traffic: with fewer its weight is capped in proportion (the default's only with none)."""
 
     release: Label
     weight: BasisPoints = 0

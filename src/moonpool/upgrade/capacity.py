@@ -1,7 +1,10 @@
 """Weights that hold: never more for a release than what of it is ready can serve. Pure.
 
 The manager raises a weight only when instances are ready for it; this is what every gateway does about
-the instances it sees at the moment: what one release cannot take the others get, the default first.
+the instances it sees at the moment: what one release cannot take the others get, the default first. The
+default itself is not capped as long as one of its instances is ready: that a proven release is short of an
+instance for a moment must not send its users to one that is on trial. For a lasting lack the manager moves
+the weights (gates.py).
 """
 
 from collections.abc import Mapping
@@ -39,14 +42,11 @@ def effective_weights(routing: Routing, ready: Mapping[str, int] | None = None) 
     """
     wanted = wanted_weights(routing)
     killed = frozenset(routing.killed)
-    cap = {
-        share.release: 0
-        if share.release in killed
-        else FULL
-        if ready is None
-        else capacity_of(share, ready.get(share.release, 0))
-        for share in routing.shares
-    }
+    cap: dict[str, int] = {}
+    for share in routing.shares:
+        count = share.instances if ready is None else ready.get(share.release, 0)
+        full = FULL if count and share.release == routing.default else capacity_of(share, count)
+        cap[share.release] = 0 if share.release in killed else full
     weights = {label: min(weight, cap[label]) for label, weight in wanted.items()}
     notes = [_note(label, wanted[label], weights[label], label in killed, cap[label]) for label in weights]
     surplus = FULL - sum(weights.values())

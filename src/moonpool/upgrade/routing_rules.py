@@ -44,8 +44,7 @@ def faults_of(routing: Routing, known: Collection[str] | None = None) -> tuple[F
 def _unlisted(routing: Routing, labels: set[str]) -> list[Fault]:
     """Rules that name what the shares do not list could never choose it."""
     hint = "List the release with weight 0 to reach it by rules only."
-    named = [(f"killed[{place}]", label) for place, label in enumerate(routing.killed)]
-    named += [(f"cohorts[{place}].release", cohort.release) for place, cohort in enumerate(routing.cohorts)]
+    named = [(f"cohorts[{place}].release", cohort.release) for place, cohort in enumerate(routing.cohorts)]
     if routing.cookie is not None:
         named += [(f"cookie.releases[{place}]", label) for place, label in enumerate(routing.cookie.releases)]
     if routing.pins is not None:

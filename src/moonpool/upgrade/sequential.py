@@ -17,8 +17,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-ODDS = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
-"""Odds of new against old that a harm is looked for at. A mixture over them costs at most ln 8 in the
+ODDS = (1.3, 2.0, 3.5, 6.0, 12.0, 40.0)
+"""Odds of new against old that a harm is looked for at. A mixture over them costs at most ln 6 in the
 exponent against knowing the right one beforehand."""
 LEAST = -600.0
 """The least logarithm kept: e-values that small never matter again, and exp does not underflow."""
@@ -65,15 +65,9 @@ class RateTest(msgspec.Struct, kw_only=True):
     logs: list[float] = msgspec.field(default_factory=lambda: [0.0] * len(ODDS))
     evidence: Evidence = msgspec.field(default_factory=Evidence)
 
-    def observe(
-        self, old: int, old_hits: int, new: int, new_hits: int, base: float, temper: float = 1.0
-    ) -> None:
+    def observe(self, old: int, old_hits: int, new: int, new_hits: int, base: float) -> None:
         """One window. `base` is the old one's rate as known *before* this window; a wrong one costs power,
-        never validity.
-
-        `temper` is one over the number of observations that come from one source and may all be alike (gaps
-        of one stream): by Hölder's inequality the power of the e-value stays one, whatever their dependence.
-        """
+        never validity."""
         if not old or not new:
             return
         base = min(max(base, 1e-6), 1.0 - 1e-6)
@@ -83,7 +77,7 @@ class RateTest(msgspec.Struct, kw_only=True):
                 continue
             near_old, near_new = _nearest(old, base, new, worse, self.margin)
             log = _log_ratio(old, old_hits, base, near_old) + _log_ratio(new, new_hits, worse, near_new)
-            self.logs[place] = max(self.logs[place] + temper * log, LEAST)
+            self.logs[place] = max(self.logs[place] + log, LEAST)
         self.evidence.becomes(mixed(self.logs))
 
 
@@ -201,3 +195,12 @@ class Effect(msgspec.Struct, kw_only=True):
         ratio = self.scale**2 / variance
         radius = math.sqrt(variance * (1.0 + 1.0 / ratio) * (math.log1p(ratio) - 2.0 * math.log(alpha)))
         return mean - radius, mean + radius
+
+
+def word(effect: Effect, worse: Evidence, better: Evidence, alpha: float) -> str:
+    """What a measure's tests say: worse, better, same; "" as long as there is nothing to compare."""
+    if worse.p <= alpha:
+        return "worse"
+    if better.p <= alpha:
+        return "better"
+    return "" if effect.mean is None else "same"
