@@ -18,6 +18,7 @@ from moonpool.asgi.caller import SCOPE_KEY, Caller, CallerMiddleware
 from moonpool.asgi.health import Health
 from moonpool.asgi.parts import Check, Parts
 from moonpool.asgi.startup import PlainStartupErrors
+from moonpool.asgi.tracing import SpanMiddleware
 from moonpool.contracts import context as signed
 from moonpool.core.errors import (
     BadRequest,
@@ -75,9 +76,10 @@ def create_app(
         ),
         on_app_init=[_plain],
     )
-    return CallerMiddleware(
+    guarded: ASGIApp = CallerMiddleware(
         PlainStartupErrors(app), key=parts.context_key, audience=parts.manifest.service, clock=parts.clock
     )
+    return guarded if parts.spans is None else SpanMiddleware(guarded, spans=parts.spans, clock=parts.clock)
 
 
 def provide_caller(scope: Scope) -> Caller:

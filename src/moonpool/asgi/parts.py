@@ -16,6 +16,7 @@ from moonpool.ports.cache import Cache
 from moonpool.ports.database import Database
 from moonpool.ports.events import EventLog
 from moonpool.ports.objects import Objects
+from moonpool.ports.telemetry import SpanExporter
 
 Check = Callable[[], Awaitable[None]]
 """A readiness check: raises (a MoonpoolError says why) while its dependency is not well."""
@@ -46,4 +47,6 @@ class Parts:
     context_key: bytes
     secrets: dict[str, bytes]
     slot: str = ""
+    spans: SpanExporter | None = None
+    """None: nobody collects traces."""
     shutdown: Shutdown = field(default_factory=Shutdown)

@@ -27,12 +27,14 @@ class Endpoint:
         "_stamp",
         "active",
         "address",
+        "failed",
         "instance",
         "internal",
         "prefill_rate",
         "queued_tokens",
         "ready",
         "release",
+        "seconds",
         "served",
         "tokens",
         "weight",
@@ -56,6 +58,11 @@ class Endpoint:
         self.ready = True
         self.active = 0
         self.served = 0
+        """Leases given back so far, whatever became of them."""
+        self.failed = 0
+        """Those of them that failed for the endpoint's own reasons."""
+        self.seconds = 0.0
+        """How long they were held, in sum."""
         self.tokens = 0
         """Answer tokens promised (max_tokens, or a guess) by the requests under way."""
         self.queued_tokens = 0

@@ -55,7 +55,10 @@ class Lease:
         endpoint.active -= 1
         endpoint.tokens -= self._tokens
         endpoint.served += 1
+        took = now - self._started
+        endpoint.seconds += took
         if failed:
+            endpoint.failed += 1
             endpoint.fail(now)
         elif not neutral:
-            endpoint.observe(now - self._started, now)
+            endpoint.observe(took, now)

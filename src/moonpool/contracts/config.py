@@ -91,6 +91,12 @@ class TelemetryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     access_log: bool = True
     keep_requests: PositiveInt = 1000
     """Recent requests whose decisions a gateway holds in memory."""
+    otlp: str = ""
+    """URL of an OpenTelemetry collector that takes OTLP/HTTP; "": what OTEL_EXPORTER_OTLP_ENDPOINT names, or
+    nobody."""
+    trace_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
+    """Of the traces that begin here, how many are exported (and no more than so many a second, see
+    middleware/sampling.py). Those of callers that record theirs, failures and fallbacks always are."""
 
 
 class PlatformConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -22,16 +22,19 @@ from moonpool.core.errors import MoonpoolError, Unavailable, UpstreamMalformed
 from moonpool.core.handler import Handler, chain
 from moonpool.core.message import Request, Response
 from moonpool.core.principal import Principal
+from moonpool.core.trace import CURRENT, render
 from moonpool.http.address import Address
 from moonpool.http.client import Client
 from moonpool.http.reading import read
 from moonpool.middleware.attempt import attempt
+from moonpool.middleware.call_tracing import CallTracing
 from moonpool.middleware.metering import Metering
 from moonpool.middleware.signing import ContextSigner
 from moonpool.middleware.tracing import RequestIds
 from moonpool.openai.parse import parse
 from moonpool.openai.schema import ChatCompletionRequest
 from moonpool.ports.discovery import Discovery, Instance
+from moonpool.ports.telemetry import SpanExporter
 
 S = TypeVar("S")
 QUICK = Timeouts(total=5.0, connect=1.0, first_byte=5.0, between_bytes=5.0)
@@ -71,6 +74,9 @@ class ServiceCaller:
             signed.HEADER: self._signer.sign(self._principal, service),
             signed.REQUEST_ID: ctx.request_id.encode(),
         }
+        place = CURRENT.get()
+        if place is not None:
+            headers[b"traceparent"] = render(place.trace_id, place.span_id, place.flags)
         endpoint = self._balancer.pick(self._pools.endpoints(service))
         request = Request(method, path, "", headers, body)
         response = await attempt(self._client, ctx, endpoint, request, timeouts, Lease(endpoint, self._clock))
@@ -107,9 +113,16 @@ def _decode(data: bytes, shape: type[S]) -> S:
 class ChainedInferenceClient:
     """Chat completions for a principal, through metering and the inference balancer."""
 
-    def __init__(self, manifest: Manifest, metering: Metering, upstream: Handler, clock: Clock) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        metering: Metering,
+        upstream: Handler,
+        clock: Clock,
+        spans: SpanExporter | None = None,
+    ) -> None:
         self._route = _chat_route(manifest)
-        self._handler = chain([metering], upstream)
+        self._handler = chain([CallTracing(spans), metering], upstream)
         self._clock = clock
 
     async def chat(self, principal: Principal, body: bytes, *, request_id: str) -> Response:

@@ -16,6 +16,9 @@ from moonpool.contracts.clients import Clients
 from moonpool.contracts.manifest import Manifest
 from moonpool.core.component import Component, Group
 from moonpool.core.errors import StartupError
+from moonpool.middleware.gauges import Gauges
+from moonpool.middleware.watching import watch_spans
+from moonpool.ports.telemetry import SpanExporter
 from moonpool.wiring.adapters import open_cache, open_database, open_objects
 from moonpool.wiring.clients import (
     ChainedInferenceClient,
@@ -28,6 +31,7 @@ from moonpool.wiring.inference import InferencePath
 from moonpool.wiring.infrastructure import Infrastructure, open_infrastructure
 from moonpool.wiring.registry import resolve
 from moonpool.wiring.settings import ModuleSettings
+from moonpool.wiring.telemetry import open_spans
 
 CONNECTIONS_SHARE = 0.9
 """Of the time to drain, for requests to end; the rest is for what the service then still has to end."""
@@ -65,7 +69,14 @@ def _parts(
     database = open_database(config, data, manifest.service)
     cache = open_cache(config)
     objects = open_objects(config, data)
-    clients, more = _clients(manifest, settings, infrastructure)
+    spans = open_spans(config, settings, infrastructure.log)
+    clients, more = _clients(manifest, settings, infrastructure, spans)
+    metrics = CollectorRegistry()
+    if spans is not None:
+        gauges = Gauges()
+        watch_spans(gauges, spans)
+        metrics.register(gauges)
+        more = [*more, spans]
     parts = Parts(
         manifest=manifest,
         release=settings.release,
@@ -79,23 +90,24 @@ def _parts(
         objects=objects,
         clients=clients,
         clock=infrastructure.clock,
-        metrics=CollectorRegistry(),
+        metrics=metrics,
         log=infrastructure.log,
         context_key=settings.secrets.context,
         secrets=dict(settings.secrets.own),
         shutdown=Shutdown(infrastructure.clock),
+        spans=spans,
     )
     return parts, [*infrastructure.components, database, cache, objects, *more]
 
 
 def _clients(
-    manifest: Manifest, settings: ModuleSettings, infrastructure: Infrastructure
+    manifest: Manifest, settings: ModuleSettings, infrastructure: Infrastructure, spans: SpanExporter | None
 ) -> tuple[Clients, list[Component]]:
     """The clients that the manifest's `calls` name, and what has to run for them."""
     caller, components = infrastructure.caller, cast(list[Component], [])
     inference = None
     if "inference" in manifest.calls:
-        inference, components = _inference_client(settings, infrastructure)
+        inference, components = _inference_client(settings, infrastructure, spans)
     clients = Clients(
         auth=HttpAuthClient(caller) if "auth" in manifest.calls else None,
         model=HttpCatalogueClient(caller) if "model" in manifest.calls else None,
@@ -108,11 +120,11 @@ def _clients(
 
 
 def _inference_client(
-    settings: ModuleSettings, infrastructure: Infrastructure
+    settings: ModuleSettings, infrastructure: Infrastructure, spans: SpanExporter | None
 ) -> tuple[ChainedInferenceClient, list[Component]]:
     path = InferencePath(settings, infrastructure)
     manifest = cast(Manifest, resolve("moonpool.services.inference.manifest:MANIFEST"))
-    client = ChainedInferenceClient(manifest, path.metering, path.upstream, infrastructure.clock)
+    client = ChainedInferenceClient(manifest, path.metering, path.upstream, infrastructure.clock, spans)
     return client, path.components
 
 

@@ -80,6 +80,11 @@ class LocalJournal:
     def healthy(self) -> bool:
         return not self._held
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Written, and not in the event log yet."""
+        return self._size - self._published
+
     # ── its life ───────────────────────────────────────────────────────────────────────────────────
 
     async def start(self) -> None:

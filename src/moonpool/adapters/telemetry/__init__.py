@@ -1,0 +1,1 @@
+"""Where spans go. The only place that knows OpenTelemetry's SDK."""
