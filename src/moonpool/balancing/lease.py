@@ -11,7 +11,7 @@ from moonpool.core.clock import Clock
 class Lease:
     __slots__ = ("_clock", "_first_token", "_prompt", "_released", "_started", "_tokens", "endpoint")
 
-    def __init__(self, endpoint: Endpoint, clock: Clock, *, prompt: int = 0, tokens: int = 0) -> None:
+    def __init__(self, endpoint: Endpoint, clock: Clock, prompt: int = 0, tokens: int = 0) -> None:
         self.endpoint = endpoint
         self._clock = clock
         self._started = clock.monotonic()

@@ -4,20 +4,17 @@ A target is either the platform's own inference service (its instances come from
 external OpenAI-compatible endpoint, which has one Endpoint for as long as the target exists.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 from moonpool.balancing.endpoint import Endpoint
 from moonpool.balancing.pools import Pools
+from moonpool.balancing.services import by_release
+from moonpool.balancing.tiers import Candidate, Tier
 from moonpool.contracts.catalogue import Catalogue, Model, Target
 from moonpool.core.errors import BadRequest, NotFound, Unavailable
 from moonpool.http.address import Address
 
 INFERENCE = "inference"
-
-
-class Candidate(NamedTuple):
-    endpoint: Endpoint
-    target: Target
 
 
 class Models:
@@ -28,7 +25,8 @@ class Models:
         self._models: dict[str, Model] = {}
         self._tiers: dict[str, list[list[Target]]] = {}
         self._external: dict[Target, Endpoint] = {}
-        self._resolved: dict[str, list[list[Candidate]]] = {}
+        self._resolved: dict[tuple[str, str], Sequence[Tier]] = {}
+        self._chains: dict[tuple[str, tuple[str, ...], str], Sequence[Tier]] = {}
         self._resolved_for = -1
         self.version = -1
 
@@ -45,8 +43,8 @@ class Models:
         }
         self.version = catalogue.version
         self._models = {model.id: model for model in catalogue.models}
+        self._resolved_for = -1
         self._tiers = {model.id: _tiers(model) for model in catalogue.models}
-        self._resolved = {}
         self._external = external
 
     def get(self, alias: str, capability: str) -> Model:
@@ -71,28 +69,56 @@ class Models:
             )
         return model
 
-    def tiers(self, alias: str) -> list[list[Candidate]]:
-        """Candidates by rising priority; a tier without any endpoint is left out. Not to be changed."""
+    def tiers(self, alias: str, release: str = "") -> Sequence[Tier]:
+        """By rising priority, our own instances of `release` before those of others ("": all alike); then
+        those of the aliases that may answer instead. Without tiers that have no endpoint. Not to be changed.
+        """
+        self._refresh()
+        tiers = self._resolved.get((alias, release))
+        if tiers is None:
+            model = self._models.get(alias)
+            names = (alias, *(model.fallbacks if model is not None else ()))
+            tiers = self._resolved[alias, release] = self._of(names, release)
+        return tiers
+
+    def chain(self, alias: str, others: tuple[str, ...], release: str = "") -> Sequence[Tier]:
+        """The tiers of `others` only: for a failure that has a chain of its own."""
+        self._refresh()
+        key = (alias, others, release)
+        tiers = self._chains.get(key)
+        if tiers is None:
+            tiers = self._chains[key] = self._of(others, release)
+        return tiers
+
+    def model(self, alias: str) -> Model | None:
+        return self._models.get(alias)
+
+    def _refresh(self) -> None:
         if self._resolved_for != self._pools.version:
             self._resolved_for = self._pools.version
             self._resolved = {}
-        tiers = self._resolved.get(alias)
-        if tiers is None:
-            tiers = self._resolved[alias] = self._resolve(alias)
-        return tiers
+            self._chains = {}
 
-    def _resolve(self, alias: str) -> list[list[Candidate]]:
-        tiers = []
-        for targets in self._tiers.get(alias, ()):
-            candidates = [candidate for target in targets for candidate in self._candidates(target)]
-            if candidates:
-                tiers.append(candidates)
-        return tiers
+    def _of(self, aliases: Sequence[str], release: str) -> Sequence[Tier]:
+        return [tier for alias in dict.fromkeys(aliases) for tier in self._resolve(alias, release)]
 
-    def _candidates(self, target: Target) -> list[Candidate]:
-        if target.url:
-            return [Candidate(self._external[target], target)]
-        return [Candidate(endpoint, target) for endpoint in self._pools.endpoints(INFERENCE)]
+    def _resolve(self, alias: str, release: str) -> Iterator[Tier]:
+        for number, targets in enumerate(self._tiers.get(alias, ())):
+            external = [Candidate(self._external[target], target) for target in targets if target.url]
+            local = [target for target in targets if not target.url]
+            name = f"{alias}/{number}"
+            groups = list(by_release(self._pools.endpoints(INFERENCE), INFERENCE, release)) if local else []
+            first = [
+                Candidate(endpoint, target)
+                for _, group in groups[:1]
+                for endpoint in group
+                for target in local
+            ]
+            if first or external:
+                yield Tier(name, first + external, alias)
+            for label, group in groups[1:]:
+                others = [Candidate(endpoint, target) for endpoint in group for target in local]
+                yield Tier(f"{name} {label}", others, alias)
 
 
 def _tiers(model: Model) -> list[list[Target]]:

@@ -24,7 +24,9 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
-    """`context` is the most tokens of prompt and answer together; None: unknown, not checked.
+    """`fallbacks` are the aliases that may answer when no target can; `context_fallbacks` those for prompts
+    that are too long for it; `policy_fallbacks` those for what its provider's content policy refuses.
+    `context` is the most tokens of prompt and answer together; None: unknown, not checked.
 
     `capabilities`: of chat, completions, embeddings. `created` is Unix seconds.
     """
@@ -32,6 +34,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     targets: tuple[Target, ...]
     fallbacks: tuple[str, ...] = ()
+    context_fallbacks: tuple[str, ...] = ()
+    policy_fallbacks: tuple[str, ...] = ()
     context: int | None = None
     capabilities: tuple[str, ...] = ("chat", "completions", "embeddings")
     owned_by: str = "moonpool"

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import msgspec
 
-PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
+from moonpool.contracts.resilience import PositiveInt as PositiveInt
+from moonpool.contracts.resilience import ResilienceConfig
 
 
 class TargetConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,6 +26,11 @@ class TargetConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     targets: Annotated[tuple[TargetConfig, ...], msgspec.Meta(min_length=1)]
     fallbacks: tuple[str, ...] = ()
+    """Aliases that may answer when no target of this one can, in their order."""
+    context_fallbacks: tuple[str, ...] = ()
+    """Those for prompts that are too long for this one."""
+    policy_fallbacks: tuple[str, ...] = ()
+    """Those for what this one's provider refuses by its content policy."""
     context: PositiveInt | None = None
     capabilities: tuple[str, ...] = ("chat", "completions", "embeddings")
 
@@ -112,6 +118,7 @@ class PlatformConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     services: dict[str, ServiceConfig] = {}
     engine: EngineConfig = EngineConfig()
     infrastructure: InfrastructureConfig = InfrastructureConfig()
+    resilience: ResilienceConfig = ResilienceConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
 
 

@@ -25,6 +25,8 @@ class BalancerKind(StrEnum):
     WEB = "web"
     API = "api"
     INFERENCE = "inference"
+    NONE = "none"
+    """The gateway answers itself."""
 
 
 class BodyKind(StrEnum):
@@ -85,6 +87,8 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     connect: float = 2.0
     first_byte: float = 30.0
     between_bytes: float = 30.0
+    whole: float = 0.0
+    """Of one attempt at a model's answer that is not streamed, which comes in one piece; 0: `total`."""
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):

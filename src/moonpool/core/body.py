@@ -66,12 +66,15 @@ class Transform(Protocol):
 
 
 Settled = Callable[[Outcome, Exception | None], None]
+Worth = Callable[[bytes], bool]
+"""Whether what has come so far is content, for `Stream.begun`."""
 
 
 class Stream:
     """See the module. Not thread-safe: all calls come from the event loop that owns the sockets."""
 
     __slots__ = (
+        "_begun",
         "_ended",
         "_flowing",
         "_held",
@@ -95,6 +98,7 @@ class Stream:
         self._paused = False
         self._transforms: list[Transform] = []
         self._on_settled: list[Settled] = []
+        self._begun: tuple[Worth, asyncio.Future[None]] | None = None
         self.outcome: Outcome | None = None
         self.error: Exception | None = None
 
@@ -111,6 +115,32 @@ class Stream:
             self._on_settled.append(callback)
         else:
             callback(self.outcome, self.error)
+
+    async def begun(self, worth: Worth) -> None:
+        """Returns once `worth` says of what has come (all of it in one piece) that it is content, or when the
+        body is over or too long to be looked at. Only before a consumer is connected.
+
+        Raises the error of a body that broke off before. Cancelling this cancels nothing else.
+        """
+        if not self._ended and not self._is_worth(worth):
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._begun = worth, waiter
+            try:
+                await waiter
+            finally:
+                self._begun = None
+        if self.error is not None and not self._is_worth(worth):
+            raise self.error
+
+    def _is_worth(self, worth: Worth) -> bool:
+        held = self._held
+        return bool(held) and worth(held[0] if len(held) == 1 else b"".join(held))
+
+    def _tell_begun(self) -> None:
+        assert self._begun is not None
+        worth, waiter = self._begun
+        if not waiter.done() and (self._ended or self._paused or self._is_worth(worth)):
+            waiter.set_result(None)
 
     # ── for the consumer ───────────────────────────────────────────────────────────────────────────
 
@@ -148,6 +178,9 @@ class Stream:
         """The consumer wants no more. Safe at any time and any number of times."""
         if self.outcome is None:
             self._held.clear()
+            self._ended = True
+            if self._begun is not None:
+                self._tell_begun()
             self._settle(Outcome.CANCELLED, None)
 
     # ── for the producer ───────────────────────────────────────────────────────────────────────────
@@ -160,6 +193,8 @@ class Stream:
             self._held_size += len(data)
             if self._held_size >= BUFFER_LIMIT and self._sink is None and not self._paused:
                 self.pause()
+            if self._begun is not None:
+                self._tell_begun()
 
     def finish(self) -> None:
         """The producer has given everything there was."""
@@ -167,6 +202,8 @@ class Stream:
             return
         self._ended = True
         self._producer = None
+        if self._begun is not None:
+            self._tell_begun()
         if self._flowing:
             self._end()
 
@@ -177,6 +214,8 @@ class Stream:
         self._ended = True
         self._producer = None
         self.error = error
+        if self._begun is not None:
+            self._tell_begun()
         if self._flowing:
             self._end()
 

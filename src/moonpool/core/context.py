@@ -1,6 +1,7 @@
 """What is known about one request while it passes the filters."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from moonpool.core.clock import SYSTEM_CLOCK, Clock
@@ -31,79 +32,62 @@ class Context:
     Times are seconds of `clock.monotonic()`.
     """
 
-    __slots__ = (
-        "allowed",
-        "attempts",
-        "clock",
-        "deadline",
-        "decisions",
-        "explain",
-        "fallback",
-        "flags",
-        "model",
-        "parameters",
-        "parent_id",
-        "payload",
-        "principal",
-        "progress",
-        "prompt_tokens",
-        "release",
-        "request_id",
-        "route",
-        "service",
-        "span_id",
-        "stale",
-        "started",
-        "trace_flags",
-        "trace_id",
-        "trace_state",
-        "usage",
-        "usage_wanted",
-    )
+    # What most requests leave as it is stands once, in the class: filling twenty slots cost more than a
+    # filter does.
+
+    request_id = ""
+    trace_id = ""
+    """W3C trace context: 32 hex digits; `span_id` (16) is this hop's own."""
+    span_id = ""
+    parent_id = ""
+    """The caller's span, when it sent a trace."""
+    trace_flags = 0
+    trace_state = ""
+    principal: Principal = ANONYMOUS
+    service = ""
+    release = ""
+    """Label of the release that answers, without the service."""
+    release_wanted = ""
+    """Label of the release that the version router chose; "" when any may answer."""
+    route: Any = None
+    """The matched `contracts.manifest.Route` (core knows no contracts)."""
+    allowed: tuple[str, ...] = ()
+    """Methods that the path knows, when the request's is not among them."""
+    parameters: Mapping[str, str] = MappingProxyType({})
+    """Values of the route's path parameters, percent-decoded."""
+    payload: Any = None
+    """The body as the route's schema parsed it: one parse for everything below validation."""
+    deadline: Deadline | None = None
+    limits: Any = None
+    """The `middleware.limit_rules.Plan` of the first stage of limits, for the second."""
+    stale: Callable[[], Response] | None = None
+    """Makes the answer of a cache entry that is past its freshness but may still be served when
+    everything below fails. Left by the cache, called at most once."""
+    fallback = ""
+    """What was answered instead ("stale", "failover", "service", "degraded"); "" for the real answer."""
+    tier: Any = None
+    """The `balancing.tiers.Tier` that is being tried, set by failover for retry and the upstream."""
+    last_tier = True
+    """Whether nobody is left to be asked after it."""
+    model = ""
+    """The alias that answers, on routes of models: what the client asked for, or the fallback for it."""
+    streamed = False
+    """Whether a model's answer was asked for as a stream."""
+    prompt_tokens = 0
+    """An estimate from the prompt's length, for load and for usage that nobody reports."""
+    usage: Any = None
+    """The `contracts.usage.Usage` that metering counted, there before its answer's body settles."""
+    progress: Callable[[int], None] | None = None
+    """Told now and then by metering how many tokens of a stream have come, in all."""
+    usage_wanted = True
+    """Whether the client asked for the usage chunk of a stream."""
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self.clock = clock
         self.started = clock.monotonic()
-        self.request_id = ""
-        self.trace_id = ""
-        """W3C trace context: 32 hex digits; `span_id` (16) is this hop's own."""
-        self.span_id = ""
-        self.parent_id = ""
-        """The caller's span, when it sent a trace."""
-        self.trace_flags = 0
-        self.trace_state = ""
-        self.principal: Principal = ANONYMOUS
-        self.service = ""
-        self.release = ""
-        """Label of the release that answers, without the service."""
-        self.route: Any = None
-        """The matched `contracts.manifest.Route` (core knows no contracts)."""
-        self.allowed: tuple[str, ...] = ()
-        """Methods that the path knows, when the request's is not among them."""
-        self.parameters: dict[str, str] = {}
-        """Values of the route's path parameters, percent-decoded."""
-        self.payload: Any = None
-        """The body as the route's schema parsed it: one parse for everything below validation."""
-        self.deadline: Deadline | None = None
         self.decisions: list[tuple[str, str, str, float]] = []
         self.flags: list[Flag] = []
         self.attempts: list[Attempt] = []
-        self.explain = False
-        self.stale: Callable[[], Response] | None = None
-        """Makes the answer of a cache entry that is past its freshness but may still be served when
-        everything below fails. Left by the cache, called at most once."""
-        self.fallback = ""
-        """What was answered instead ("stale", "service", "degraded"); "" for the real answer."""
-        self.model = ""
-        """The alias that the client asked for, on routes of models."""
-        self.prompt_tokens = 0
-        """An estimate from the prompt's length, for load and for usage that nobody reports."""
-        self.usage: Any = None
-        """The `contracts.usage.Usage` that metering counted, there before its answer's body settles."""
-        self.progress: Callable[[int], None] | None = None
-        """Told now and then by metering how many tokens of a stream have come, in all."""
-        self.usage_wanted = True
-        """Whether the client asked for the usage chunk of a stream."""
 
     def decide(self, filter_name: str, verdict: str, reason: str = "") -> None:
         """Record who decided what, and why."""

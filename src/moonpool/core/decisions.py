@@ -23,6 +23,7 @@ class Flag(StrEnum):
     FIRST_TOKEN_TIMEOUT = "FT"  # noqa: S105 - not that kind of token
     STALL = "ST"
     TRUNCATED = "TR"
+    MALFORMED = "MF"
     MIGRATED = "MG"
     BUDGET_DENIED = "BD"
     STALE = "SA"

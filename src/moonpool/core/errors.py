@@ -8,6 +8,7 @@
     │   └── ClientGone 499             nobody is left to answer
     ├── PlatformError       5xx        we can mend it
     │   ├── InternalError 500 · Unavailable 503 · Overloaded 503 · DeadlineExceeded 504
+    │   ├── CircuitOpen 503                no endpoint may be asked right now
     │   └── UpstreamError 502          an attempt at an endpoint failed
     │       ├── ConnectFailed · ConnectionReset · UpstreamMalformed
     │       ├── FirstByteTimeout 504 · StreamStalled 504
@@ -30,6 +31,8 @@ class MoonpoolError(Exception):
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
     code: str | None = None
+    should_retry: bool | None = None
+    """What `x-should-retry` tells the SDKs; None: nothing, they go by the status."""
 
     def __init__(
         self,
@@ -141,6 +144,12 @@ class InternalError(PlatformError):
 class Unavailable(PlatformError):
     status = 503
     code = "service_unavailable"
+
+
+class CircuitOpen(Unavailable):
+    """The endpoints that could answer have failed a moment ago, and are left alone until `retry_after`."""
+
+    code = "circuit_open"
 
 
 class Overloaded(PlatformError):

@@ -6,6 +6,7 @@ allows, and the edge refuses the fields that must not repeat). Response headers 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -27,6 +28,8 @@ class Request(msgspec.Struct):
     headers: dict[bytes, bytes] = {}
     body: Body = b""
     peer: str = ""
+    matched: Any = None
+    """What the application found when it was asked for the body's policy: a route is looked up once."""
 
     def header(self, name: bytes) -> str | None:
         """The field's value as text (latin-1, as RFC 9110 §5.5), or None."""

@@ -2,7 +2,9 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from moonpool.contracts.manifest import Access, BodyKind, Manifest, Route
+from msgspec import structs
+
+from moonpool.contracts.manifest import Access, BalancerKind, BodyKind, Manifest, Route
 from moonpool.core.clock import Clock
 from moonpool.core.context import Context
 from moonpool.core.deadline import Deadline
@@ -13,7 +15,14 @@ from moonpool.gateway.routes import Entry, RouteTable
 from moonpool.http.limits import BodyPolicy
 from moonpool.middleware.pipeline import RouteFilter, build
 
-NOWHERE = Route(method="*", path="(no route)", access=Access.PUBLIC, priority=2, body=BodyKind.NONE)
+NOWHERE = Route(
+    method="*",
+    path="(no route)",
+    access=Access.PUBLIC,
+    priority=2,
+    body=BodyKind.NONE,
+    balancer=BalancerKind.NONE,
+)
 """What a request that matches no route is measured as: unknown paths must not make new series."""
 
 Upstream = Callable[[str, Route], Handler]
@@ -33,7 +42,10 @@ class Gateway:
         clock: Clock,
     ) -> None:
         self._clock = clock
-        entries = [Entry("", route, build(filters, route, handler)) for route, handler in own]
+        entries = []
+        for declared, handler in own:
+            route = structs.replace(declared, balancer=BalancerKind.NONE)
+            entries.append(Entry("", route, build(filters, route, handler)))
         for manifest in manifests:
             for route in manifest.routes:
                 handler = build(filters, route, upstream(manifest.service, route))
@@ -43,7 +55,7 @@ class Gateway:
 
     def handle(self, request: Request) -> Awaitable[Response]:
         ctx = Context(self._clock)
-        entry, parameters, allowed = self._table.match(request.method, request.path)
+        entry, parameters, allowed = request.matched or self._table.match(request.method, request.path)
         if entry is None:
             ctx.route = NOWHERE
             ctx.allowed = allowed
@@ -51,17 +63,15 @@ class Gateway:
         route = entry.route
         ctx.service = entry.service
         ctx.route = route
-        ctx.parameters = parameters
+        if parameters:
+            ctx.parameters = parameters
         ctx.deadline = Deadline(ctx.started + route.timeouts.total)
         return entry.handler(ctx, request)
 
     def body_policy(self, request: Request) -> BodyPolicy:
         """How the edge takes the body, decided when the head is there."""
-        entry = self._table.match(request.method, request.path).entry
-        if entry is None:
-            return _NO_BODY
-        route = entry.route
-        return BodyPolicy(route.body_limit, route.body is BodyKind.STREAMED)
+        match = request.matched = self._table.match(request.method, request.path)
+        return _NO_BODY if match.entry is None else match.entry.body_policy
 
 
 _NO_BODY = BodyPolicy(64 * 1024, False)

@@ -8,16 +8,21 @@ from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from moonpool.contracts.manifest import Route
+from moonpool.contracts.manifest import BodyKind, Route
 from moonpool.core.handler import Handler
+from moonpool.http.limits import BodyPolicy
 
 
-class Entry(NamedTuple):
+class Entry:
     """`service` is "" for what the gateway answers itself."""
 
-    service: str
-    route: Route
-    handler: Handler
+    __slots__ = ("body_policy", "handler", "route", "service")
+
+    def __init__(self, service: str, route: Route, handler: Handler) -> None:
+        self.service = service
+        self.route = route
+        self.handler = handler
+        self.body_policy = BodyPolicy(route.body_limit, route.body is BodyKind.STREAMED)
 
 
 class Match(NamedTuple):

@@ -91,8 +91,14 @@ class Client:
         elif self._clock.monotonic() - connection.idle_since > _RESTED:
             connection = await self._awake(pool, connection, connect_timeout)
         reused = connection.served > 0
+        waiter = connection.begin(request, data, first_byte_timeout, idle_timeout)
+        if not self._fast:
+            self._watch_closely()
         try:
-            return await self._exchange(connection, request, data, first_byte_timeout, idle_timeout)
+            return await waiter
+        except asyncio.CancelledError:
+            connection.drop(waiter)
+            raise
         except ConnectionReset:
             repeatable = isinstance(request.body, bytes) and request.method in IDEMPOTENT
             if not reused or connection.heard or not repeatable:

@@ -1,4 +1,4 @@
-"""What an endpoint answered to a model's request, as clients may see it: directly around the upstream.
+"""What an endpoint answered to a model's request, as clients may see it. Pure.
 
 Endpoints are other people's programs behind other people's proxies. What is no answer of the agreed form
 is our failure towards the client, and so is a refusal of *our* key, address or balance: told as it came,
@@ -8,17 +8,14 @@ a client would take it for a verdict on its own. Other refusals keep their statu
 import msgspec
 
 from moonpool.core.body import Stream
-from moonpool.core.context import Context
-from moonpool.core.errors import MoonpoolError, UpstreamError, UpstreamMalformed
-from moonpool.core.handler import Handler
-from moonpool.core.message import Request, Response
-from moonpool.http.reading import read
-from moonpool.middleware.inference import ModelRequest
+from moonpool.core.errors import UpstreamError, UpstreamMalformed
+from moonpool.core.message import Response
+from moonpool.middleware.answered import Answered, asked_wait
 from moonpool.openai.errors import ErrorBody, ErrorObject
 
-READ_LIMIT = 64 * 1024
-"""Bytes of a refusal that are read; longer ones are some proxy's page."""
 KEPT = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry", b"x-moonpool-release"})
+PASSING = frozenset({408, 429})
+"""Refusals of now and here, beside those from 500 on."""
 STREAM = b"text/event-stream"
 JSON = b"json"
 MARKS = (b'"choices"', b'"data"')
@@ -33,22 +30,21 @@ OURS = {
 """Refusals that say nothing about the client's request, by status."""
 
 
-class SoundAnswers:
-    """See the module. Raises UpstreamError."""
+def judge(response: Response, *, streamed: bool) -> Response:
+    """The answer as a client may see it. The body of a refusal is bytes.
 
-    def __init__(self, upstream: Handler) -> None:
-        self._upstream = upstream
-
-    async def __call__(self, ctx: Context, request: Request) -> Response:
-        response = await self._upstream(ctx, request)
-        if response.status == 200:
-            payload: ModelRequest = ctx.payload
-            fault = _fault(response, streamed=bool(payload.stream))
-            if fault is None:
-                return response
-            _drop(response)
-            raise UpstreamMalformed(f"the endpoint's answer is {fault}")
-        return _refusal(response, await _text(response))
+    Raises UpstreamError for what is no answer, and Answered for a refusal that somebody else may better.
+    """
+    if response.status == 200:
+        fault = _fault(response, streamed=streamed)
+        if fault is None:
+            return response
+        raise UpstreamMalformed(f"the endpoint's answer is {fault}")
+    assert isinstance(response.body, bytes) or response.status < 400
+    refusal = _refusal(response, response.body if isinstance(response.body, bytes) else b"")
+    if refusal.status >= 500 or refusal.status in PASSING:
+        raise Answered(refusal, retry_after=asked_wait(refusal))
+    return refusal
 
 
 def _fault(response: Response, *, streamed: bool) -> str | None:
@@ -64,19 +60,6 @@ def _fault(response: Response, *, streamed: bool) -> str | None:
     if (body[:1] != b"{" and not body.lstrip().startswith(b"{")) or not body.rstrip().endswith(b"}"):
         return "no JSON object"
     return None if any(mark in body for mark in MARKS) else "not a model's"
-
-
-def _drop(response: Response) -> None:
-    if isinstance(response.body, Stream):
-        response.body.cancel()
-
-
-async def _text(response: Response) -> bytes:
-    """A refusal's body, or nothing when it breaks off or is too long."""
-    try:
-        return await read(response.body, READ_LIMIT)
-    except MoonpoolError:
-        return b""
 
 
 def _refusal(response: Response, text: bytes) -> Response:

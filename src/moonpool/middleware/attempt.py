@@ -1,22 +1,39 @@
-"""One attempt at one endpoint: lease taken, request sent, lease given back when the body is over."""
+"""One attempt at one endpoint: leave of its breaker and a lease of its load are taken, the request is sent,
+its answer judged; and all is given back when the answer's body is over.
+
+A streamed answer is there once its first content is (openai/opening.py says what that is): until then an
+attempt may fail and another be made, without the client having seen anything.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from moonpool.balancing.endpoint import Endpoint
 from moonpool.balancing.lease import Lease
+from moonpool.balancing.tiers import Candidate
 from moonpool.contracts.manifest import Timeouts
 from moonpool.core.body import Outcome, Stream
 from moonpool.core.context import Attempt, Context
 from moonpool.core.decisions import Flag
 from moonpool.core.errors import (
+    CircuitOpen,
     ConnectFailed,
     ConnectionReset,
     FirstByteTimeout,
     MoonpoolError,
+    PayloadTooLarge,
     StreamStalled,
     StreamTruncated,
     UpstreamError,
+    UpstreamMalformed,
 )
 from moonpool.core.message import Request, Response
 from moonpool.http.client import Client
+from moonpool.http.reading import read
+from moonpool.middleware.answered import Answered
+from moonpool.middleware.breakers import Breakers
+from moonpool.middleware.circuit_breaker import Permit, Verdict
+from moonpool.openai.opening import is_content
 
 FLAGS: dict[type[MoonpoolError], Flag] = {
     ConnectFailed: Flag.UPSTREAM_CONNECT_FAILED,
@@ -24,97 +41,242 @@ FLAGS: dict[type[MoonpoolError], Flag] = {
     FirstByteTimeout: Flag.FIRST_TOKEN_TIMEOUT,
     StreamStalled: Flag.STALL,
     StreamTruncated: Flag.TRUNCATED,
+    UpstreamMalformed: Flag.MALFORMED,
 }
+VERDICTS: dict[type[MoonpoolError], Verdict] = {
+    ConnectFailed: Verdict.CONNECT,
+    ConnectionReset: Verdict.RESET,
+    FirstByteTimeout: Verdict.FIRST_TOKEN,
+    StreamStalled: Verdict.STALL,
+}
+"""Whatever else an endpoint fails of is an answer that does not hold what its head promised."""
+REFUSAL_LIMIT = 64 * 1024
+"""Bytes of a refusal that are read."""
+ANSWER_LIMIT = 32 * 1024 * 1024
+"""Bytes of a model's whole answer."""
 PROGRESS = 16
 """Chunks of an answer between two updates of the decode load."""
 
 
-async def attempt(
-    client: Client,
-    ctx: Context,
-    endpoint: Endpoint,
-    request: Request,
-    timeouts: Timeouts,
-    lease: Lease,
-    *,
-    whole: bool = False,
-) -> Response:
-    """`whole`: the head comes with the finished answer only, so its time is the total.
+class Load(NamedTuple):
+    """What a request will cost its endpoint, in tokens."""
 
-    Raises UpstreamError when there is no head of an answer, or DeadlineExceeded when there is no time
-    left for one: in either case with the lease given back.
-    """
-    record = Attempt(endpoint.instance, endpoint.release, ctx.clock.monotonic())
-    ctx.attempts.append(record)
-    first_byte = timeouts.total if whole else timeouts.first_byte
+    prompt: int = 0
+    answer: int = 0
+
+
+NO_LOAD = Load()
+Judge = Callable[[Response], Response]
+"""Gives the answer as clients may see it. Raises UpstreamError for one that somebody else should better."""
+
+
+class Attempts:
+    """Makes attempts, of all requests of a process."""
+
+    def __init__(self, client: Client, breakers: Breakers) -> None:
+        self._client = client
+        self._breakers = breakers
+
+    def open_to(self, ctx: Context) -> Sequence[Candidate]:
+        """Who of the request's tier may be asked, those not tried yet before others.
+
+        Raises CircuitOpen when nobody may.
+        """
+        candidates: Sequence[Candidate] = ctx.tier.candidates
+        now = ctx.clock.monotonic()
+        admitted = self._breakers.admitted(candidates, now)
+        if not admitted:
+            ctx.flags.append(Flag.NO_HEALTHY_UPSTREAM)
+            wait = self._breakers.retry_after(candidates, now)
+            ctx.decide("circuit_breaker", "open", f"{ctx.tier.name}, for {wait:.1f} s")
+            raise CircuitOpen(f"every instance of {ctx.tier.name} has failed just now", retry_after=wait)
+        if ctx.attempts:
+            return fresh(ctx, admitted) or admitted
+        return admitted
+
+    async def make(
+        self,
+        ctx: Context,
+        endpoint: Endpoint,
+        request: Request,
+        timeouts: Timeouts,
+        judge: Judge,
+        load: Load = NO_LOAD,
+        *,
+        streamed: bool = False,
+        whole: bool = False,
+    ) -> Response:
+        """`streamed`: the answer is awaited to its first content. `whole`: its head comes with the finished
+        answer only, so its time is the total.
+
+        Raises UpstreamError when there is no answer, or DeadlineExceeded when there is no time left for one:
+        in either case with everything given back.
+        """
+        clock = ctx.clock
+        now = clock.monotonic()
+        breaker = self._breakers.of(endpoint)
+        lease = Lease(endpoint, clock, load.prompt, load.answer)
+        held = _Held(ctx, endpoint, lease, breaker.permit(now) or breaker.forced(), now)
+        first_byte = timeouts.first_byte if not whole else timeouts.whole or timeouts.total
+        try:
+            if ctx.deadline is not None:
+                first_byte = ctx.deadline.bound(now, first_byte)
+            response = await self._client.send(
+                endpoint.address,
+                request,
+                connect_timeout=timeouts.connect,
+                first_byte_timeout=first_byte,
+                idle_timeout=timeouts.between_bytes,
+            )
+            held.record.status = response.status
+            body = response.body
+            if isinstance(body, Stream):
+                if response.status >= 400:
+                    response.body = await _text(body)
+                elif whole:
+                    response = await _collected(response, body)
+                elif streamed:
+                    return await _opened(response, body, judge, held)
+                if isinstance(response.body, Stream):
+                    response = _judged(response, body, judge)
+                    body.on_settled(held.settled)
+                    return response
+            response = judge(response)
+        except UpstreamError as error:
+            held.failed(error)
+            raise
+        except BaseException as error:  # the client left, or it is too late: says nothing about the endpoint
+            held.given_up(error)
+            raise
+        held.succeeded(response.status)
+        return response
+
+
+async def _opened(response: Response, body: Stream, judge: Judge, held: "_Held") -> Response:
+    """A stream whose first content is there, and not taken from its beginning yet."""
+    response = _judged(response, body, judge)
     try:
-        if ctx.deadline is not None:
-            first_byte = ctx.deadline.bound(record.started, first_byte)
-        response = await client.send(
-            endpoint.address,
-            request,
-            connect_timeout=timeouts.connect,
-            first_byte_timeout=first_byte,
-            idle_timeout=timeouts.between_bytes,
-        )
-    except UpstreamError as error:
-        _failed(ctx, record, lease, error)
+        await body.begun(is_content)
+    except BaseException:
+        body.cancel()
         raise
-    except BaseException as error:  # the client left, or it is too late: says nothing about the endpoint
-        record.ended = ctx.clock.monotonic()
-        record.error = error.message if isinstance(error, MoonpoolError) else "cancelled"
-        lease.release(neutral=True)
-        raise
-    record.status = response.status
-    body = response.body
-    if isinstance(body, Stream):
-        if response.status == 200 and not whole:  # else its first byte tells nothing of the prefill rate
-            body.transform(_LoadFollower(lease))
-        _follow(ctx, record, lease, response.status, body)
-    else:
-        record.ended = ctx.clock.monotonic()
-        lease.release(failed=response.status >= 500)
+    body.transform(_LoadFollower(held))
+    body.on_settled(held.settled)
     return response
 
 
-def _failed(ctx: Context, record: Attempt, lease: Lease, error: MoonpoolError) -> None:
-    record.ended = ctx.clock.monotonic()
-    record.error = error.message
-    flag = FLAGS.get(type(error))
-    if flag is not None:
-        ctx.flags.append(flag)
-    ctx.decide("transport", "failed", error.message)
-    lease.release(failed=True)
+async def _collected(response: Response, body: Stream) -> Response:
+    """The answer in one piece, so that one which breaks off can be asked for again. One that says it is
+    longer than the bound passes as it comes: a client sees by its length whether it was all."""
+    length = response.header(b"content-length")
+    if length is not None and int(length) > ANSWER_LIMIT:
+        return response
+    try:
+        response.body = await read(body, ANSWER_LIMIT)
+    except PayloadTooLarge:
+        raise UpstreamMalformed(f"the endpoint's answer is longer than {ANSWER_LIMIT} bytes") from None
+    return response
 
 
-def _follow(ctx: Context, record: Attempt, lease: Lease, status: int, body: Stream) -> None:
-    def settled(outcome: Outcome, error: Exception | None) -> None:
-        if isinstance(error, MoonpoolError):
-            _failed(ctx, record, lease, error)
-            return
-        record.ended = ctx.clock.monotonic()
-        if outcome is Outcome.CANCELLED:
-            record.error = "cancelled"
-        lease.release(failed=status >= 500, neutral=outcome is Outcome.CANCELLED)
+def _judged(response: Response, body: Stream, judge: Judge) -> Response:
+    try:
+        return judge(response)
+    except UpstreamError:
+        body.cancel()
+        raise
 
-    body.on_settled(settled)
+
+async def _text(body: Stream) -> bytes:
+    """A refusal's body, or nothing when it breaks off or is too long: some proxy's page."""
+    try:
+        return await read(body, REFUSAL_LIMIT)
+    except MoonpoolError:
+        return b""
+
+
+def fresh(ctx: Context, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    """Those among `candidates` that this request has not tried."""
+    tried = {attempt.endpoint for attempt in ctx.attempts}
+    return [candidate for candidate in candidates if candidate.endpoint.instance not in tried]
+
+
+class _Held:
+    """What one attempt holds of its endpoint, and the record of it. Given back once."""
+
+    __slots__ = ("_ctx", "_permit", "lease", "record")
+
+    def __init__(self, ctx: Context, endpoint: Endpoint, lease: Lease, permit: Permit, now: float) -> None:
+        self._ctx = ctx
+        self.lease = lease
+        self._permit = permit
+        self.record = Attempt(endpoint.instance, endpoint.release, now)
+        ctx.attempts.append(self.record)
+
+    def succeeded(self, status: int) -> None:
+        now = self.record.ended = self._ctx.clock.monotonic()
+        if status >= 500:
+            self.lease.release(failed=True)
+            self._permit.failed(now, Verdict.STATUS_5XX)
+        else:
+            self.lease.release()
+            self._permit.succeeded(now)
+
+    def failed(self, error: UpstreamError) -> None:
+        record, ctx = self.record, self._ctx
+        now = record.ended = ctx.clock.monotonic()
+        record.error = error.message
+        flag = FLAGS.get(type(error))
+        if flag is not None:
+            ctx.flags.append(flag)
+        ctx.decide("transport", "failed", error.message)
+        self.lease.release(failed=True)
+        if isinstance(error, Answered):
+            limited = error.response.status == 429
+            verdict = Verdict.RATE_LIMITED if limited else Verdict.STATUS_5XX
+            self._permit.failed(now, verdict, error.retry_after)
+        else:
+            self._permit.failed(now, VERDICTS.get(type(error), Verdict.TRUNCATION))
+
+    def given_up(self, error: BaseException) -> None:
+        record = self.record
+        now = record.ended = self._ctx.clock.monotonic()
+        record.error = error.message if isinstance(error, MoonpoolError) else "cancelled"
+        self.lease.release(neutral=True)
+        self._permit.neutral(now)
+
+    def settled(self, outcome: Outcome, error: Exception | None) -> None:
+        """The answer's body is over."""
+        if isinstance(error, UpstreamError):
+            self.failed(error)
+        elif outcome is Outcome.COMPLETED:
+            self.succeeded(self.record.status or 0)
+        else:
+            self.given_up(error if error is not None else Cancelled())
+
+    def answered(self) -> None:
+        self.lease.answered()
+        self._permit.answered(self._ctx.clock.monotonic())
+
+
+class Cancelled(Exception):
+    """Stands for the consumer's leaving, of which a stream has no error."""
 
 
 class _LoadFollower:
-    """Tells the lease what has come, so that the balancer knows what is still owed."""
+    """Tells what has come, so that balancer and breaker know what is still owed."""
 
-    __slots__ = ("_count", "_lease")
+    __slots__ = ("_count", "_held")
 
-    def __init__(self, lease: Lease) -> None:
-        self._lease = lease
+    def __init__(self, held: _Held) -> None:
+        self._held = held
         self._count = 0
 
     def chunk(self, data: bytes) -> bytes:
         if self._count == 0:
-            self._lease.answered()
+            self._held.answered()
         self._count += 1
         if self._count % PROGRESS == 0:
-            self._lease.produced(PROGRESS)
+            self._held.lease.produced(PROGRESS)
         return data
 
     def finish(self) -> bytes:

@@ -8,7 +8,7 @@ known keys keep working up to a maximum age, and unknown ones get 503: never 401
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from hashlib import blake2b
 from os import urandom
@@ -164,23 +164,30 @@ class Authentication:
     def applies(self, route: Route) -> bool:
         return route.access is not Access.PUBLIC
 
-    async def __call__(self, ctx: Context, request: Request, next: Handler) -> Response:
+    def __call__(self, ctx: Context, request: Request, next: Handler) -> Awaitable[Response]:
         route: Route = ctx.route
         if route.access is Access.LOCAL and _is_local(request):
             ctx.decide("authentication", "allow", "local caller")
-            return await next(ctx, request)
+            return next(ctx, request)
         key = _key(request)
         digest = self._cache.digest(key)
         entry = self._cache.get(digest)
         if entry is None:
-            ctx.principal = await self._ask_for_unknown(ctx, request, digest, key)
-        else:
-            ctx.principal = entry.principal
-            if entry.fresh_until <= ctx.clock.monotonic() and not entry.renewing:
-                entry.renewing = True
-                self._ask(digest, key).add_done_callback(lambda task: self._renewed(entry, task))
-            ctx.decisions.append(("authentication", "allow", entry.key, ctx.clock.monotonic()))
+            return self._unknown(ctx, request, next, digest, key)
+        ctx.principal = entry.principal
+        now = ctx.clock.monotonic()
+        if entry.fresh_until <= now and not entry.renewing:
+            entry.renewing = True
+            self._ask(digest, key).add_done_callback(lambda task: self._renewed(entry, task))
+        ctx.decisions.append(("authentication", "allow", entry.key, now))
         _authorise(ctx.principal, route)
+        return next(ctx, request)
+
+    async def _unknown(
+        self, ctx: Context, request: Request, next: Handler, digest: bytes, key: bytes
+    ) -> Response:
+        ctx.principal = await self._ask_for_unknown(ctx, request, digest, key)
+        _authorise(ctx.principal, ctx.route)
         return await next(ctx, request)
 
     async def _ask_for_unknown(self, ctx: Context, request: Request, digest: bytes, key: bytes) -> Principal:

@@ -5,7 +5,7 @@ first, long before the process is in trouble (priority 2 at 80 % of the bound, 1
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from moonpool.contracts.manifest import Route
 from moonpool.core.context import Context
@@ -24,18 +24,24 @@ class HealthGate:
     def __init__(self, active: Callable[[], int], bound: int) -> None:
         self._active = active
         self._bounds = tuple(math.ceil(bound * share) for share in SHARES)
+        self._lowest = self._bounds[-1]
         self.draining = False
 
     def applies(self, route: Route) -> bool:
         return not route.quiet
 
-    async def __call__(self, ctx: Context, request: Request, next: Handler) -> Response:
+    def __call__(self, ctx: Context, request: Request, next: Handler) -> Awaitable[Response]:
         if self.draining:
             ctx.decide("health", "refuse", "draining")
             raise Unavailable("this gateway is shutting down", code="draining", retry_after=1.0)
+        if self._active() > self._lowest:
+            self._shed(ctx)
+        return next(ctx, request)
+
+    def _shed(self, ctx: Context) -> None:
+        """Raises Overloaded when it is this request's turn."""
         priority = min(ctx.route.priority, len(self._bounds) - 1)
         if self._active() > self._bounds[priority]:
             ctx.flags.append(Flag.OVERFLOW)
             ctx.decide("health", "shed", f"{self._active()} requests under way, priority {priority}")
             raise Overloaded("the gateway is overloaded", retry_after=1.0)
-        return await next(ctx, request)

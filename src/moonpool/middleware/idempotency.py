@@ -9,7 +9,7 @@ what keys are for. While the store is away requests go on without this promise, 
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from hashlib import blake2b
 
 import msgspec
@@ -34,6 +34,8 @@ GRACE = 60.0
 """Seconds a claim outlives the route's total time; a process that was killed holds it no longer than that."""
 HEADERS = frozenset({b"location", b"link", b"etag", b"last-modified"})
 """Kept besides content-* and x-moonpool-*."""
+REAL = frozenset({"", "failover"})
+"""Answers that are what was asked for; all others say that they stand in for it."""
 NOT_KEPT = frozenset({b"content-length", b"x-moonpool-cache", b"x-moonpool-attempts"})
 
 
@@ -64,10 +66,11 @@ class Idempotency:
     def applies(self, route: Route) -> bool:
         return route.repeatable and route.body is not BodyKind.STREAMED
 
-    async def __call__(self, ctx: Context, request: Request, next: Handler) -> Response:
+    def __call__(self, ctx: Context, request: Request, next: Handler) -> Awaitable[Response]:
         value = request.headers.get(b"idempotency-key")
-        if value is None:
-            return await next(ctx, request)
+        return next(ctx, request) if value is None else self._named(ctx, request, next, value)
+
+    async def _named(self, ctx: Context, request: Request, next: Handler, value: bytes) -> Response:
         claim = self._claim(ctx, request, _checked(value))
         try:
             before = await claim.make()
@@ -244,7 +247,7 @@ def _again(ctx: Context, record: Record, fingerprint: bytes) -> Response:
 
 def _is_final(ctx: Context, status: int) -> bool:
     """Whether it is done by this answer. A fallback's is not, unless it has taken the work on (202)."""
-    return status < 400 and (not ctx.fallback or status == 202)
+    return status < 400 and (ctx.fallback in REAL or status == 202)
 
 
 def _has_end(ctx: Context, copy: Copy) -> bool:

@@ -1,106 +1,97 @@
-"""The end of the chain of models: alias → targets → the endpoint that answers soonest.
+"""The end of the chain of models: one attempt, at the endpoint of the tier that answers soonest.
 
 The body that goes on is the client's own bytes, unless the target knows the model by another name or a
 stream must be made to report its usage.
 """
 
 import os
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import msgspec
 
 from moonpool.balancing.inference import InferenceBalancer, Prompt
-from moonpool.balancing.lease import Lease
-from moonpool.balancing.models import INFERENCE, Candidate, Models
+from moonpool.balancing.models import INFERENCE
+from moonpool.balancing.tiers import Candidate
 from moonpool.contracts.catalogue import Target
 from moonpool.contracts.manifest import Timeouts
 from moonpool.core.context import Context
 from moonpool.core.errors import Unavailable
 from moonpool.core.message import Request, Response
-from moonpool.http.client import Client
-from moonpool.middleware.attempt import attempt
+from moonpool.middleware.answers import judge
+from moonpool.middleware.attempt import Attempts, Load
 from moonpool.middleware.signing import ContextSigner
 from moonpool.middleware.upstream import add_internal, traceparent
 
-CAPABILITIES = {
-    "/v1/chat/completions": "chat",
-    "/v1/completions": "completions",
-    "/beta/completions": "completions",
-    "/v1/embeddings": "embeddings",
-}
 FROM_EXTERNAL = frozenset(
     {b"content-type", b"retry-after", b"retry-after-ms", b"x-should-retry", b"cache-control"}
 )
 """Response fields of external endpoints that clients see; their own ids and cookies are not ours."""
-BYTES_PER_TOKEN = 4
-"""Of a request's body. For estimates only, of load and of usage that nobody reported."""
 DEFAULT_ANSWER = 256
 """Answer tokens assumed of a request that sets no bound."""
 
 
-class ModelRequest(Protocol):
-    """What is read of a request, whichever struct of openai.schema it was parsed to."""
-
-    @property
-    def model(self) -> str: ...
-
-    @property
-    def stream(self) -> bool | None: ...
+judge_stream, judge_whole = partial(judge, streamed=True), partial(judge, streamed=False)
 
 
 class InferenceUpstream:
+    """`first_token` tells how many seconds the first token of a prompt of so many may take."""
+
     def __init__(
         self,
         *,
-        models: Models,
         balancer: InferenceBalancer,
-        client: Client,
+        attempts: Attempts,
         signer: ContextSigner,
+        first_token: Callable[[int], float],
         environment: Mapping[str, str] = os.environ,
     ) -> None:
-        self._models = models
         self._balancer = balancer
-        self._client = client
+        self._attempts = attempts
         self._signer = signer
+        self._first_token = first_token
         self._environment = environment
 
     async def __call__(self, ctx: Context, request: Request) -> Response:
-        payload: ModelRequest = ctx.payload
         assert isinstance(request.body, bytes)
-        model = self._models.get(payload.model, CAPABILITIES[request.path])
-        ctx.model = model.id
-        tiers = self._models.tiers(model.id)
-        if not tiers:
-            raise Unavailable(
-                f"no instance that serves `{model.id}` is running", code="no_instance", retry_after=1.0
-            )
-        streamed = bool(payload.stream)
-        ctx.usage_wanted = not streamed or getattr(payload, "includes_usage", False)
-        ctx.prompt_tokens = len(request.body) // BYTES_PER_TOKEN + 1
-        answer = getattr(payload, "limit", None) or DEFAULT_ANSWER
-        candidate = self._pick(ctx, tiers[0], answer)
+        answer = getattr(ctx.payload, "limit", None) or DEFAULT_ANSWER
+        candidate = self._pick(ctx, answer)
         endpoint, target = candidate
+        assert target is not None
         ctx.release = endpoint.release
-        body = _body_for(target, request.body, payload.model, usage_forced=not ctx.usage_wanted)
-        upstream = self._request(ctx, request, candidate, body)
+        streamed = ctx.streamed
+        body = _body_for(
+            target, request.body, ctx.payload.model, ctx.tier.alias, usage_forced=not ctx.usage_wanted
+        )
         timeouts: Timeouts = ctx.route.timeouts
-        lease = Lease(endpoint, ctx.clock, prompt=ctx.prompt_tokens, tokens=answer)
-        response = await attempt(self._client, ctx, endpoint, upstream, timeouts, lease, whole=not streamed)
+        if streamed:
+            first_byte = min(self._first_token(ctx.prompt_tokens), timeouts.first_byte)
+            timeouts = msgspec.structs.replace(timeouts, first_byte=first_byte)
+        response = await self._attempts.make(
+            ctx,
+            endpoint,
+            self._request(ctx, request, candidate, body),
+            timeouts,
+            judge_stream if streamed else judge_whole,
+            Load(ctx.prompt_tokens, answer),
+            streamed=streamed,
+            whole=not streamed,
+        )
         if not endpoint.internal:
             response.headers = [field for field in response.headers if field[0] in FROM_EXTERNAL]
         response.headers.append((b"x-moonpool-release", f"{INFERENCE}@{endpoint.release}".encode()))
         return response
 
-    def _pick(self, ctx: Context, tier: list[Candidate], answer: int) -> Candidate:
-        if len(tier) == 1:
-            candidate, reason = tier[0], "only one"
+    def _pick(self, ctx: Context, answer: int) -> Candidate:
+        open_to = self._attempts.open_to(ctx)
+        if len(open_to) == 1:
+            candidate, reason = open_to[0], "only one"
         else:
             prompt = Prompt(_prompt_text(ctx.payload), answer, ctx.route.priority)
-            endpoints = [candidate.endpoint for candidate in tier]
-            weights = [candidate.target.weight for candidate in tier]
+            endpoints = [candidate.endpoint for candidate in open_to]
+            weights = [_weight(candidate) for candidate in open_to]
             choice = self._balancer.pick(endpoints, prompt, weights)
-            candidate, reason = tier[choice.place], choice.reason
+            candidate, reason = open_to[choice.place], choice.reason
         ctx.decide("balancer", candidate.endpoint.instance, reason)
         return candidate
 
@@ -118,8 +109,8 @@ class InferenceUpstream:
                 headers[b"authorization"] = b"Bearer " + key.encode()
         return Request("POST", path, "", headers, body)
 
-    def _key(self, target: Target) -> str:
-        if not target.api_key_env:
+    def _key(self, target: Target | None) -> str:
+        if target is None or not target.api_key_env:
             return ""
         key = self._environment.get(target.api_key_env)
         if not key:
@@ -139,14 +130,20 @@ def _prompt_text(payload: object) -> bytes:
     return b""
 
 
-def _body_for(target: Target, body: bytes, alias: str, *, usage_forced: bool) -> bytes:
-    """The client's bytes with the target's name of the model, and the usage asked for."""
-    rename = bool(target.url and target.model and target.model != alias)
+def _weight(candidate: Candidate) -> int:
+    return candidate.target.weight if candidate.target is not None else candidate.endpoint.weight
+
+
+def _body_for(target: Target, body: bytes, asked: str, alias: str, *, usage_forced: bool) -> bytes:
+    """The client's bytes with the target's name of the model (`asked` is the client's, `alias` that of the
+    tier), and the usage asked for."""
+    name = (target.url and target.model) or alias
+    rename = name != asked
     if not rename and not usage_forced:
         return body
     fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     if rename:
-        fields["model"] = msgspec.Raw(msgspec.json.encode(target.model))
+        fields["model"] = msgspec.Raw(msgspec.json.encode(name))
     if usage_forced:
         fields["stream_options"] = _with_usage(fields.get("stream_options"))
     return msgspec.json.encode(fields)

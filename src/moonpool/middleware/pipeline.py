@@ -4,7 +4,7 @@ It is built once for every route: a filter that has nothing to do for a route is
 chain, and costs it nothing. Whatever a filter holds it gives back when the answer's body ends.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
 from moonpool.contracts.manifest import Route
@@ -18,7 +18,7 @@ class RouteFilter(Protocol):
 
     def applies(self, route: Route) -> bool: ...
 
-    async def __call__(self, ctx: Context, request: Request, next: Handler, /) -> Response: ...
+    def __call__(self, ctx: Context, request: Request, next: Handler, /) -> Awaitable[Response]: ...
 
 
 def ordered(
@@ -28,11 +28,21 @@ def ordered(
     authentication: RouteFilter,
     requests: RouteFilter,
     validation: RouteFilter,
+    resolution: RouteFilter,
     idempotency: RouteFilter,
+    cache: RouteFilter,
     tokens: RouteFilter,
+    dead_letter: RouteFilter,
+    fallback: RouteFilter,
     metering: RouteFilter,
+    failover: RouteFilter,
+    retry: RouteFilter,
 ) -> list[RouteFilter]:
-    """The layer. A new filter is a new line here, with its reason."""
+    """The layer. A new filter is a new line here, with its reason.
+
+    The chain ends in the upstream of the route's service or model (upstream.py, inference.py): the balancer
+    picks among those whose circuit breaker is closed, and one attempt is made (attempt.py).
+    """
     return [
         # Outermost: whatever happens below, even a refusal, has an id, a trace, a record, and is
         # answered with an error object. Nothing above could be explained.
@@ -49,15 +59,33 @@ def ordered(
         # The one parse that everything below shares. Above whatever counts, caches or stores, so that a
         # malformed request is never charged and never reaches a service.
         validation,
+        # The alias means the same for everything below; an unknown one is refused before tokens are reserved.
+        resolution,
         # Above all that costs tokens or money: what was done once is answered as it was then, and is neither
         # limited by tokens nor metered again.
         idempotency,
+        # A fresh answer ends here, and costs no tokens. A stale one is left on the context for the fallback.
+        cache,
         # Around metering: it settles on what metering has counted.
         tokens,
+        # Around the fallback: it keeps what only got a degraded answer, or none.
+        dead_letter,
+        # Around metering, or an answer that stands in for another would be billed. Inside the cache, or a
+        # degraded answer would be kept.
+        fallback,
         # Around all attempts of a request and inside everything that may refuse it: one logical request
         # is one usage event, however often it is tried below.
         metering,
+        # From tier to tier (release, target, other model), when all of one have failed or are open.
+        failover,
+        # Within a tier: another instance, or the same one after a pause, as long as the budget lasts.
+        retry,
     ]
+
+
+REPLAYED = ("tracing", "validation", "resolution", "tokens", "metering", "failover", "retry")
+"""What a dead letter passes when it is sent again: nothing that is about a client's connection, and nothing
+that would answer in the service's place."""
 
 
 def build(filters: Sequence[RouteFilter], route: Route, dispatch: Handler) -> Handler:

@@ -38,7 +38,7 @@ class RequestLimit:
         return not route.quiet and route.access in {Access.PUBLIC, Access.KEY}
 
     async def __call__(self, ctx: Context, request: Request, next: Handler) -> Response:
-        plan = self._rules.plan(ctx, request)
+        plan = ctx.limits = self._rules.plan(ctx, request)
         if not plan.requests and not plan.slots:
             return await next(ctx, request)
         limits = self._limits
@@ -77,10 +77,10 @@ class TokenLimit:
 
     async def __call__(self, ctx: Context, request: Request, next: Handler) -> Response:
         rules = self._rules
-        plan = rules.plan(ctx, request)
+        plan = ctx.limits or rules.plan(ctx, request)
         model = NO_PLAN
         if rules.by_model:
-            model = rules.model(ctx.payload.model)
+            model = rules.model(ctx.model)
             plan += model
         if not (plan.tokens or model.requests or model.slots):
             return await next(ctx, request)

@@ -4,7 +4,8 @@ Prompt and the most that may be answered; both are estimates, and settled on wha
 request that sets no bound is reserved a usual answer, and owes what comes beyond it.
 """
 
-from moonpool.middleware.inference import BYTES_PER_TOKEN, DEFAULT_ANSWER
+from moonpool.middleware.inference import DEFAULT_ANSWER
+from moonpool.middleware.resolution import BYTES_PER_TOKEN
 from moonpool.openai.schema import CompletionRequest
 
 PLAIN = 16 * 1024

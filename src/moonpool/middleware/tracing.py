@@ -20,6 +20,7 @@ from moonpool.core.handler import Handler
 from moonpool.core.message import Request, Response
 from moonpool.middleware.metrics import Histogram, RequestMetrics
 from moonpool.middleware.recorder import Finished, Recorder
+from moonpool.middleware.server_timing import ASKED, NAME, server_timing
 from moonpool.openai.errors import render_error
 
 _TRACEPARENT = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
@@ -40,8 +41,9 @@ class Tracing:
 
     async def __call__(self, ctx: Context, request: Request, next: Handler) -> Response:
         self._metrics.active += 1
-        ctx.request_id = ctx.request_id or self._ids.new()  # a letter sent again keeps its own
-        _join_trace(ctx, request, self._ids)
+        self._ids.name(ctx)
+        if b"traceparent" in request.headers:
+            _join_trace(ctx, request)
         try:
             response = await next(ctx, request)
         except MoonpoolError as error:
@@ -58,6 +60,10 @@ class Tracing:
         response.headers.append((b"x-request-id", ctx.request_id.encode()))
         if ctx.attempts:
             response.headers.append((b"x-moonpool-attempts", b"%d" % len(ctx.attempts)))
+        if ASKED in request.headers:
+            timing = server_timing(ctx, request)
+            if timing is not None:
+                response.headers.append((NAME, timing))
         body = response.body
         if isinstance(body, Stream):
             self._follow(ctx, request, response.status, body)
@@ -139,6 +145,14 @@ class RequestIds:
         self._digits = ""
         self._at = 0
 
+    def name(self, ctx: Context) -> None:
+        """Give a request its ids. A letter that is sent again keeps its own."""
+        digits = self.random(68)
+        ctx.trace_id = digits[:32]
+        ctx.span_id = digits[32:48]
+        if not ctx.request_id:
+            ctx.request_id = "req_%012x%s" % (int(time.time() * 1000), digits[48:])  # noqa: UP031 - a third of the time
+
     def new(self) -> str:
         return f"req_{int(time.time() * 1000):012x}{self.random(20)}"
 
@@ -153,18 +167,14 @@ class RequestIds:
         return self._digits[start:end]
 
 
-def _join_trace(ctx: Context, request: Request, ids: RequestIds) -> None:
-    """Continue the caller's trace, or begin one (W3C Trace Context, level 1)."""
-    ctx.span_id = ids.random(16)
-    value = request.headers.get(b"traceparent")
-    if value is not None:
-        match = _TRACEPARENT.fullmatch(value)
-        if match is not None:
-            trace_id, parent, flags = (group.decode() for group in match.groups())
-            if trace_id != _NO_TRACE and parent != _NO_SPAN:
-                ctx.trace_id = trace_id
-                ctx.parent_id = parent
-                ctx.trace_flags = int(flags, 16)
-                ctx.trace_state = request.header(b"tracestate") or ""
-                return
-    ctx.trace_id = ids.random(32)
+def _join_trace(ctx: Context, request: Request) -> None:
+    """Continue the caller's trace (W3C Trace Context, level 1)."""
+    match = _TRACEPARENT.fullmatch(request.headers[b"traceparent"])
+    if match is None:
+        return
+    trace_id, parent, flags = (group.decode() for group in match.groups())
+    if trace_id != _NO_TRACE and parent != _NO_SPAN:
+        ctx.trace_id = trace_id
+        ctx.parent_id = parent
+        ctx.trace_flags = int(flags, 16)
+        ctx.trace_state = request.header(b"tracestate") or ""

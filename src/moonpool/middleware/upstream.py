@@ -1,14 +1,12 @@
 """The end of a service's chain: pick an instance of the service and send it the request."""
 
 from moonpool.balancing.api import ApiBalancer
-from moonpool.balancing.lease import Lease
-from moonpool.balancing.pools import Pools
 from moonpool.balancing.web import WebBalancer
 from moonpool.contracts import context as signed
 from moonpool.core.context import Context
 from moonpool.core.message import Request, Response
-from moonpool.http.client import Client
-from moonpool.middleware.attempt import attempt
+from moonpool.middleware.answered import Answered, asked_wait
+from moonpool.middleware.attempt import Attempts
 from moonpool.middleware.signing import ContextSigner
 
 FORWARDED = frozenset(
@@ -29,6 +27,9 @@ FORWARDED = frozenset(
 )
 """Request fields that services see. Keys and cookies end at the gateway."""
 
+BETTERED = frozenset({500, 502, 503, 504})
+"""A service's 429 is its verdict on the caller, not on itself."""
+
 
 class ServiceUpstream:
     """One service's upstream, for all its routes of one kind of balancer."""
@@ -37,19 +38,18 @@ class ServiceUpstream:
         self,
         service: str,
         *,
-        pools: Pools,
         balancer: ApiBalancer | WebBalancer,
-        client: Client,
+        attempts: Attempts,
         signer: ContextSigner,
     ) -> None:
         self._service = service
-        self._pools = pools
         self._balancer = balancer
-        self._client = client
+        self._attempts = attempts
         self._signer = signer
 
     async def __call__(self, ctx: Context, request: Request) -> Response:
-        endpoint = self._balancer.pick(self._pools.endpoints(self._service))
+        candidates = self._attempts.open_to(ctx)
+        endpoint = self._balancer.pick([candidate.endpoint for candidate in candidates])
         ctx.release = endpoint.release
         ctx.decide("balancer", endpoint.instance)
         upstream = Request(
@@ -59,8 +59,7 @@ class ServiceUpstream:
             self._headers(ctx, request),
             request.body,
         )
-        lease = Lease(endpoint, ctx.clock)
-        response = await attempt(self._client, ctx, endpoint, upstream, ctx.route.timeouts, lease)
+        response = await self._attempts.make(ctx, endpoint, upstream, ctx.route.timeouts, judge)
         response.headers.append((b"x-moonpool-release", f"{self._service}@{endpoint.release}".encode()))
         return response
 
@@ -71,6 +70,13 @@ class ServiceUpstream:
             headers[b"content-length"] = length
         add_internal(headers, ctx, self._signer, self._service)
         return headers
+
+
+def judge(response: Response) -> Response:
+    """Raises Answered for what another instance may do better. The body of a refusal is bytes."""
+    if response.status in BETTERED:
+        raise Answered(response, retry_after=asked_wait(response))
+    return response
 
 
 def add_internal(headers: dict[bytes, bytes], ctx: Context, signer: ContextSigner, service: str) -> None:

@@ -4,7 +4,7 @@ What does not fit never reaches a service. Unknown fields pass through to the mo
 on is the client's own bytes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from moonpool.contracts.manifest import Route
@@ -29,7 +29,7 @@ class Validation:
             raise ValueError(f"{route.method} {route.path} names an unknown schema {route.schema!r}")
         return route.schema != ""
 
-    async def __call__(self, ctx: Context, request: Request, next: Handler) -> Response:
+    def __call__(self, ctx: Context, request: Request, next: Handler) -> Awaitable[Response]:
         body = request.body
         assert isinstance(body, bytes), "a route with a schema has a buffered body"
         if not body:
@@ -44,4 +44,4 @@ class Validation:
                 hint="Send it with `content-type: application/json`.",
             )
         ctx.payload = self._schemas[ctx.route.schema](body)
-        return await next(ctx, request)
+        return next(ctx, request)

@@ -66,6 +66,6 @@ def _known(error: Exception) -> MoonpoolError:
 
 
 def _retry_is_pointless(error: MoonpoolError) -> bool:
-    if error.code in POINTLESS_CODES:
+    if error.code in POINTLESS_CODES or error.should_retry is False:
         return True
     return error.retry_after is not None and error.retry_after > LONGEST_WAIT

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from moonpool.adapters.cache.memory import MemoryCache
 from moonpool.adapters.database.sqlite import SqliteDatabase, Synchronous
+from moonpool.adapters.dead_letters.store import DatabaseDeadLetters
 from moonpool.adapters.events.sqlite import SqliteEventLog
 from moonpool.adapters.limits.memory import MemoryLimits
 from moonpool.adapters.objects.local import LocalObjects
@@ -23,6 +24,7 @@ T = TypeVar("T")
 DURABLE = frozenset({"auth", "billing"})
 """Services whose commits survive a power cut (an fsync each). The event log's next append makes billing's
 offset durable: what billing took before that does not come again. A key that was revoked must stay so."""
+LETTERS_MIGRATIONS = Path(__file__).parent.parent / "adapters/dead_letters/migrations"
 SERVICES_FOLDER = Path(__file__).parent.parent / "services"
 
 
@@ -35,6 +37,12 @@ def open_database(config: PlatformConfig, data: Path, service: str) -> Database:
         "sqlite": lambda url: SqliteDatabase(_path(url), migrations, synchronous=synchronous),
     }
     return _open(url or f"sqlite://{data}/db/{service}.db", schemes, f"services.{service}.database")
+
+
+def open_dead_letters(data: Path, key: bytes) -> DatabaseDeadLetters:
+    """Beside the journal: what both hold must not be lost. `key` seals what clients have sent."""
+    database = SqliteDatabase(data / "spool" / "letters.db", LETTERS_MIGRATIONS, synchronous="FULL")
+    return DatabaseDeadLetters(database, [key])
 
 
 def open_events(config: PlatformConfig, data: Path) -> EventLog:

@@ -8,9 +8,6 @@ from typing import TypeVar
 import msgspec
 
 from moonpool.balancing.api import ApiBalancer
-from moonpool.balancing.lease import Lease
-from moonpool.balancing.pools import Pools
-from moonpool.contracts import context as signed
 from moonpool.contracts.auth import Verdict, VerifyKey
 from moonpool.contracts.catalogue import Catalogue
 from moonpool.contracts.manifest import Manifest, Route, Timeouts
@@ -19,18 +16,18 @@ from moonpool.core.clock import Clock
 from moonpool.core.context import Context
 from moonpool.core.deadline import Deadline
 from moonpool.core.errors import MoonpoolError, Unavailable, UpstreamMalformed
-from moonpool.core.handler import Handler, chain
+from moonpool.core.handler import Filter, Handler, chain
 from moonpool.core.message import Request, Response
 from moonpool.core.principal import Principal
-from moonpool.core.trace import CURRENT, render
+from moonpool.core.trace import CURRENT
 from moonpool.http.address import Address
 from moonpool.http.client import Client
 from moonpool.http.reading import read
-from moonpool.middleware.attempt import attempt
+from moonpool.middleware.attempt import Attempts
 from moonpool.middleware.call_tracing import CallTracing
-from moonpool.middleware.metering import Metering
 from moonpool.middleware.signing import ContextSigner
 from moonpool.middleware.tracing import RequestIds
+from moonpool.middleware.upstream import ServiceUpstream
 from moonpool.openai.parse import parse
 from moonpool.openai.schema import ChatCompletionRequest
 from moonpool.ports.discovery import Discovery, Instance
@@ -48,19 +45,20 @@ class ServiceCaller:
         self,
         issuer: str,
         *,
-        pools: Pools,
-        client: Client,
+        filters: Sequence[Filter],
+        attempts: Attempts,
         signer: ContextSigner,
         balancer: ApiBalancer,
         clock: Clock,
     ) -> None:
         self._principal = Principal(service=issuer)
-        self._pools = pools
-        self._client = client
+        self._filters = filters
+        self._attempts = attempts
         self._signer = signer
         self._balancer = balancer
         self._clock = clock
         self._ids = RequestIds()
+        self._handlers: dict[str, Handler] = {}
 
     async def call(
         self, service: str, method: str, path: str, body: bytes = b"", *, timeouts: Timeouts = QUICK
@@ -69,21 +67,27 @@ class ServiceCaller:
         ctx = Context(self._clock)
         ctx.request_id = self._ids.new()
         ctx.deadline = Deadline(ctx.started + timeouts.total)
-        headers = {
-            b"content-type": b"application/json",
-            signed.HEADER: self._signer.sign(self._principal, service),
-            signed.REQUEST_ID: ctx.request_id.encode(),
-        }
+        ctx.principal = self._principal
+        ctx.service = service
+        ctx.route = Route(method=method, path=path, timeouts=timeouts)
         place = CURRENT.get()
         if place is not None:
-            headers[b"traceparent"] = render(place.trace_id, place.span_id, place.flags)
-        endpoint = self._balancer.pick(self._pools.endpoints(service))
-        request = Request(method, path, "", headers, body)
-        response = await attempt(self._client, ctx, endpoint, request, timeouts, Lease(endpoint, self._clock))
+            ctx.trace_id, ctx.span_id, ctx.trace_flags = place.trace_id, place.span_id, place.flags
+        request = Request(method, path, "", {b"content-type": b"application/json"}, body)
+        response = await self._handler(service)(ctx, request)
         answer = await read(response.body, ANSWER_LIMIT)
         if response.status != 200:
             raise Unavailable(f"the {service} service answered {response.status}")
         return answer
+
+    def _handler(self, service: str) -> Handler:
+        handler = self._handlers.get(service)
+        if handler is None:
+            upstream = ServiceUpstream(
+                service, balancer=self._balancer, attempts=self._attempts, signer=self._signer
+            )
+            handler = self._handlers[service] = chain(self._filters, upstream)
+        return handler
 
 
 class HttpAuthClient:
@@ -116,13 +120,13 @@ class ChainedInferenceClient:
     def __init__(
         self,
         manifest: Manifest,
-        metering: Metering,
+        filters: Sequence[Filter],
         upstream: Handler,
         clock: Clock,
         spans: SpanExporter | None = None,
     ) -> None:
         self._route = _chat_route(manifest)
-        self._handler = chain([CallTracing(spans), metering], upstream)
+        self._handler = chain([CallTracing(spans), *filters], upstream)
         self._clock = clock
 
     async def chat(self, principal: Principal, body: bytes, *, request_id: str) -> Response:

@@ -13,7 +13,7 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from moonpool.balancing.api import ApiBalancer
-from moonpool.balancing.pools import SERVING, Pools
+from moonpool.balancing.pools import SERVING
 from moonpool.balancing.web import WebBalancer
 from moonpool.contracts.config import SERVICES, GatewayConfig
 from moonpool.contracts.manifest import BalancerKind, Manifest, Route
@@ -26,14 +26,16 @@ from moonpool.gateway.openapi import merge
 from moonpool.http.server import Server
 from moonpool.middleware.attempts import FailedAttempts
 from moonpool.middleware.authentication import Authentication, KeyCache
+from moonpool.middleware.cache import AnswerCache
 from moonpool.middleware.health import HealthGate
 from moonpool.middleware.idempotency import Idempotency
 from moonpool.middleware.limit_rules import LimitRules
 from moonpool.middleware.metrics import RequestMetrics
-from moonpool.middleware.pipeline import ordered
+from moonpool.middleware.pipeline import REPLAYED, RouteFilter, ordered
 from moonpool.middleware.rate_limit import RequestLimit, TokenLimit
 from moonpool.middleware.recorder import Recorder
 from moonpool.middleware.refusals import EdgeRefusals
+from moonpool.middleware.resolution import CAPABILITIES
 from moonpool.middleware.tracing import Tracing
 from moonpool.middleware.upstream import ServiceUpstream
 from moonpool.middleware.validation import Parse, Validation
@@ -43,11 +45,13 @@ from moonpool.openai.schema import ChatCompletionRequest, CompletionRequest, Emb
 from moonpool.ports.discovery import Topology
 from moonpool.wiring.adapters import open_cache, open_limits
 from moonpool.wiring.clients import HttpAuthClient, ServiceCaller
+from moonpool.wiring.continuity import Continuity, states
 from moonpool.wiring.following import RevocationFollower
-from moonpool.wiring.inference import InferencePath
+from moonpool.wiring.inference import InferencePath, patient
 from moonpool.wiring.infrastructure import Infrastructure, open_infrastructure
 from moonpool.wiring.registry import resolve
 from moonpool.wiring.settings import ModuleSettings
+from moonpool.wiring.telemetry import open_spans
 
 SCHEMAS: Mapping[str, Parse] = {
     schema.__name__: partial(parse, schema)
@@ -98,52 +102,71 @@ class _Assembly:
     """Everything that is put together once."""
 
     def __init__(self, settings: ModuleSettings, infrastructure: Infrastructure) -> None:
-        config = infrastructure.config
+        config, resilience = infrastructure.config, infrastructure.resilience
         clock, log = infrastructure.clock, infrastructure.log
-        self._infrastructure = infrastructure
-        self._manifests = [
-            cast(Manifest, resolve(f"moonpool.services.{service}.manifest:MANIFEST")) for service in SERVICES
+        manifests = [
+            patient(cast(Manifest, resolve(f"moonpool.services.{service}.manifest:MANIFEST")), timeouts)
+            for service in SERVICES
+            for timeouts in [config.resilience.timeouts]
         ]
         metrics = RequestMetrics()
-        registry = CollectorRegistry()
-        registry.register(metrics)
         keys = KeyCache(clock)
         self.gate = HealthGate(lambda: metrics.active, config.gateway.max_active_requests)
-        access = _write_lines if config.telemetry.access_log else None
+        spans = open_spans(config, settings, log)
         recorder = Recorder(
-            infrastructure.events, clock, log, keep=config.telemetry.keep_requests, access=access
+            infrastructure.events,
+            clock,
+            log,
+            keep=config.telemetry.keep_requests,
+            access=_write_lines if config.telemetry.access_log else None,
         )
         inference = InferencePath(settings, infrastructure)
+        upstreams = _Upstreams(infrastructure, inference.upstream)
         store, limits = open_cache(config), open_limits(config)
         rules = LimitRules(config.limits)
         idempotency = Idempotency(store, clock, log)
-        filters = ordered(
-            tracing=Tracing(recorder, metrics, log),
-            health=self.gate,
-            authentication=Authentication(
+        cache = AnswerCache(
+            store, lambda alias, path: resilience.models.get(alias, CAPABILITIES[path]), clock, log
+        )
+        layer: dict[str, RouteFilter] = {
+            "tracing": Tracing(recorder, metrics, log),
+            "health": self.gate,
+            "authentication": Authentication(
                 keys, HttpAuthClient(infrastructure.caller), FailedAttempts(clock), clock, log
             ),
-            requests=RequestLimit(rules, limits),
-            validation=Validation(SCHEMAS),
-            idempotency=idempotency,
-            tokens=TokenLimit(rules, limits),
-            metering=inference.metering,
+            "requests": RequestLimit(rules, limits),
+            "validation": Validation(SCHEMAS),
+            "resolution": inference.resolution,
+            "idempotency": idempotency,
+            "cache": cache,
+            "tokens": TokenLimit(rules, limits),
+            "metering": inference.metering,
+            "failover": resilience.failover,
+            "retry": resilience.retry,
+        }
+        continuity = Continuity(
+            settings,
+            infrastructure,
+            manifests,
+            [layer[name] for name in REPLAYED],
+            upstreams,
+            inference,
         )
-        description = _Description(self._manifests, infrastructure.caller)
+        filters = ordered(**layer, dead_letter=continuity.dead_letter, fallback=continuity.fallback)
+        registry = CollectorRegistry()
+        registry.register(metrics)
+        description = _Description(manifests, infrastructure.caller)
         administration = Administration(
             draining=lambda: self.gate.draining,
-            services=lambda: _states(infrastructure.pools),
+            services=lambda: states(infrastructure.pools),
             journal_healthy=lambda: inference.journal.healthy,
             metrics=registry,
             recorder=recorder,
             openapi=description,
         )
-        self._upstreams = _Upstreams(infrastructure, inference.upstream)
-        own = administration.routes()
+        own = [*administration.routes(), *continuity.routes]
         description.own = [route for route, _ in own]
-        gateway = Gateway(
-            manifests=self._manifests, filters=filters, upstream=self._upstreams, own=own, clock=clock
-        )
+        gateway = Gateway(manifests=manifests, filters=filters, upstream=upstreams, own=own, clock=clock)
         self.server = Server(
             gateway.handle,
             render_error=EdgeRefusals(recorder, metrics, clock),
@@ -156,8 +179,11 @@ class _Assembly:
             store,
             limits,
             idempotency,
+            cache,
             recorder,
             *inference.components,
+            *continuity.components,
+            *([spans] if spans is not None else []),
             RevocationFollower(infrastructure.events, keys, f"revocations-{settings.slot}", log),
         ]
 
@@ -176,9 +202,8 @@ class _Upstreams:
             return self._inference
         return ServiceUpstream(
             service,
-            pools=self._infrastructure.pools,
             balancer=self._web if route.balancer is BalancerKind.WEB else self._api,
-            client=self._infrastructure.client,
+            attempts=self._infrastructure.resilience.attempts,
             signer=self._infrastructure.signer,
         )
 
@@ -211,14 +236,6 @@ def _calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-
-
-def _states(pools: Pools) -> dict[str, str]:
-    states = {}
-    for service in SERVICES:
-        endpoints = pools.endpoints(service)
-        states[service] = "ready" if any(e.ready for e in endpoints) else "down" if endpoints else "missing"
-    return states
 
 
 def _write_lines(lines: Iterable[bytes]) -> None:

@@ -3,17 +3,22 @@
 One piece, so that a call from service to service passes what a client's request passes below the edge.
 """
 
+from functools import partial
 from pathlib import Path
+
+from msgspec import structs
 
 from moonpool.adapters.journal.local import LocalJournal
 from moonpool.balancing.inference import InferenceBalancer
-from moonpool.balancing.models import Models
+from moonpool.contracts.manifest import BalancerKind, Manifest
+from moonpool.contracts.resilience import ModelTimeouts
 from moonpool.contracts.usage import TOPIC as USAGE
 from moonpool.core.component import Component
-from moonpool.core.handler import Handler
-from moonpool.middleware.answers import SoundAnswers
+from moonpool.core.handler import Filter, Handler
+from moonpool.middleware.circuit_breaker import first_token_budget
 from moonpool.middleware.inference import InferenceUpstream
 from moonpool.middleware.metering import Metering
+from moonpool.middleware.resolution import Resolution
 from moonpool.wiring.clients import HttpCatalogueClient
 from moonpool.wiring.following import CatalogueFollower
 from moonpool.wiring.infrastructure import Infrastructure
@@ -21,22 +26,55 @@ from moonpool.wiring.settings import ModuleSettings
 
 
 class InferencePath:
-    """`upstream` ends a chain; `metering` stands around it; `components` run for as long as both."""
+    """`upstream` ends a chain; `filters` stand around it; `components` run for as long as both."""
 
     def __init__(self, settings: ModuleSettings, infrastructure: Infrastructure) -> None:
         clock, log, pools = infrastructure.clock, infrastructure.log, infrastructure.pools
+        resilience = infrastructure.resilience
         self.journal = LocalJournal(
             infrastructure.data / "spool", USAGE, settings.instance, infrastructure.events, log
         )
+        self.resolution = Resolution(resilience.models)
         self.metering = Metering(self.journal)
-        models = Models(pools)
         balancer = InferenceBalancer(clock, infrastructure.random)
         pools.on_gone(lambda endpoint: balancer.forget(endpoint.instance))
-        self.upstream: Handler = SoundAnswers(
-            InferenceUpstream(
-                models=models, balancer=balancer, client=infrastructure.client, signer=infrastructure.signer
-            )
+        self.upstream: Handler = InferenceUpstream(
+            balancer=balancer,
+            attempts=resilience.attempts,
+            signer=infrastructure.signer,
+            first_token=partial(first_token_budget, resilience.config.breaker),
         )
+        self.filters: list[Filter] = [
+            self.resolution,
+            self.metering,
+            resilience.failover,
+            resilience.retry,
+        ]
         snapshot = Path(settings.topology).parent / f"catalogue-{settings.name}.json"
         client = HttpCatalogueClient(infrastructure.caller)
-        self.components: list[Component] = [self.journal, CatalogueFollower(client, models, snapshot, log)]
+        follower = CatalogueFollower(client, resilience.models, snapshot, log)
+        self.components: list[Component] = [self.journal, follower]
+
+
+def patient(manifest: Manifest, timeouts: ModelTimeouts) -> Manifest:
+    """`manifest` with the operator's times for models in place of its own."""
+    changed = {
+        name: value
+        for name, value in {
+            "connect": timeouts.connect,
+            "between_bytes": timeouts.between_tokens,
+            "first_byte": timeouts.first_token,
+            "whole": timeouts.whole,
+            "total": timeouts.total,
+        }.items()
+        if value is not None
+    }
+    if not changed:
+        return manifest
+    routes = tuple(
+        structs.replace(route, timeouts=structs.replace(route.timeouts, **changed))
+        if route.balancer is BalancerKind.INFERENCE
+        else route
+        for route in manifest.routes
+    )
+    return structs.replace(manifest, routes=routes)

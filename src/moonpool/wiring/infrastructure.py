@@ -21,6 +21,7 @@ from moonpool.wiring.adapters import open_events
 from moonpool.wiring.clients import ServiceCaller
 from moonpool.wiring.configuration import load_config, overridden
 from moonpool.wiring.following import TopologyFollower
+from moonpool.wiring.resilience import Resilience
 from moonpool.wiring.settings import ModuleSettings
 
 
@@ -38,6 +39,7 @@ class Infrastructure:
     pools: Pools
     client: Client
     signer: ContextSigner
+    resilience: Resilience
     caller: ServiceCaller
     components: list[Component]
 
@@ -66,10 +68,14 @@ def open_infrastructure(settings: ModuleSettings) -> Infrastructure:
     pools = Pools()
     client = Client(clock=clock)
     signer = ContextSigner(settings.name, settings.secrets.calls, clock)
+    log = structlog.get_logger().bind(module=settings.name, instance=settings.instance)
+    resilience = Resilience(
+        config.resilience, pools=pools, client=client, clock=clock, chance=chance, log=log
+    )
     caller = ServiceCaller(
         settings.name,
-        pools=pools,
-        client=client,
+        filters=[resilience.failover, resilience.retry],
+        attempts=resilience.attempts,
         signer=signer,
         balancer=ApiBalancer(clock, chance),
         clock=clock,
@@ -79,12 +85,13 @@ def open_infrastructure(settings: ModuleSettings) -> Infrastructure:
         data=data,
         clock=clock,
         random=chance,
-        log=structlog.get_logger().bind(module=settings.name, instance=settings.instance),
+        log=log,
         events=events,
         discovery=discovery,
         pools=pools,
         client=client,
         signer=signer,
+        resilience=resilience,
         caller=caller,
         components=[ClientComponent(client), events, TopologyFollower(discovery, pools)],
     )

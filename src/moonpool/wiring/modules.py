@@ -27,7 +27,7 @@ from moonpool.wiring.clients import (
     HttpProbeClient,
 )
 from moonpool.wiring.gateway import run_gateway
-from moonpool.wiring.inference import InferencePath
+from moonpool.wiring.inference import InferencePath, patient
 from moonpool.wiring.infrastructure import Infrastructure, open_infrastructure
 from moonpool.wiring.registry import resolve
 from moonpool.wiring.settings import ModuleSettings
@@ -124,7 +124,13 @@ def _inference_client(
 ) -> tuple[ChainedInferenceClient, list[Component]]:
     path = InferencePath(settings, infrastructure)
     manifest = cast(Manifest, resolve("moonpool.services.inference.manifest:MANIFEST"))
-    client = ChainedInferenceClient(manifest, path.metering, path.upstream, infrastructure.clock, spans)
+    client = ChainedInferenceClient(
+        patient(manifest, infrastructure.config.resilience.timeouts),
+        path.filters,
+        path.upstream,
+        infrastructure.clock,
+        spans,
+    )
     return client, path.components
 
 

@@ -68,6 +68,8 @@ def resolve(alias: str, config: ModelConfig, layer: Layer) -> Model:
         id=alias,
         targets=targets,
         fallbacks=config.fallbacks,
+        context_fallbacks=config.context_fallbacks,
+        policy_fallbacks=config.policy_fallbacks,
         context=config.context,
         capabilities=_capabilities(config.capabilities),
         revision=_digest(*sorted(target.id for target in targets), *weights),

@@ -1,0 +1,117 @@
+"""Retry: another attempt within the tier, before the client has seen anything.
+
+Another instance is asked at once; the same one only after a pause that grows, or that it asked for itself,
+and only when no other tier could do better. Every attempt beyond the first is drawn from the budget that all
+requests of the process share, so that what fails under load is not asked yet more.
+"""
+
+import asyncio
+
+from moonpool.contracts.manifest import BalancerKind, Route
+from moonpool.contracts.resilience import RetryPolicy
+from moonpool.core.body import Stream
+from moonpool.core.context import Context
+from moonpool.core.decisions import Flag
+from moonpool.core.errors import (
+    ConnectFailed,
+    ConnectionReset,
+    FirstByteTimeout,
+    StreamStalled,
+    StreamTruncated,
+    UpstreamError,
+    UpstreamMalformed,
+)
+from moonpool.core.handler import Handler
+from moonpool.core.message import Request, Response
+from moonpool.http.framing import IDEMPOTENT
+from moonpool.middleware.answered import Answered
+from moonpool.middleware.attempt import fresh
+from moonpool.middleware.backoff import Backoff
+from moonpool.middleware.retry_budget import RetryBudget
+
+BROKEN = (ConnectionReset, UpstreamMalformed, StreamTruncated)
+SILENT = (FirstByteTimeout, StreamStalled)
+"""Worth another instance, never the same: it is still at work, or beyond it."""
+
+
+class Retry:
+    def __init__(self, policy: RetryPolicy, budget: RetryBudget, backoff: Backoff) -> None:
+        self._statuses = policy.statuses
+        self._most = policy.attempts
+        self._budget = budget
+        self._backoff = backoff
+
+    def applies(self, route: Route) -> bool:
+        return route.balancer is not BalancerKind.NONE
+
+    async def __call__(self, ctx: Context, request: Request, next: Handler) -> Response:
+        try:
+            return await next(ctx, request)
+        except UpstreamError as error:
+            if not self._may_repeat(ctx, request, error):
+                raise
+            failure = error
+        return await self._again(ctx, request, next, failure)
+
+    async def _again(self, ctx: Context, request: Request, next: Handler, error: UpstreamError) -> Response:
+        """Raises the last attempt's error."""
+        attempt, waited = 1, 0.0
+        while True:
+            pause = self._pause(ctx, attempt, waited, error)
+            if pause is None:
+                raise error
+            if not self._budget.withdraw(ctx.clock.monotonic()):
+                deny(ctx, "retry", error)
+                raise error
+            ctx.decide("retry", "again", f"{error.code}, after {pause * 1000:.0f} ms")
+            if pause:
+                waited = pause
+                await asyncio.sleep(pause)
+            attempt += 1
+            try:
+                return await next(ctx, request)
+            except UpstreamError as failure:
+                if not self._may_repeat(ctx, request, failure):
+                    raise
+                error = failure
+
+    def _pause(self, ctx: Context, attempt: int, waited: float, error: UpstreamError) -> float | None:
+        """Seconds to the next attempt; None when there is none to make in this tier."""
+        if attempt >= self._most:
+            ctx.flags.append(Flag.RETRIES_EXHAUSTED)
+            ctx.decide("retry", "exhausted", f"{attempt} attempts")
+            return None
+        others = fresh(ctx, ctx.tier.candidates)
+        if any(candidate.endpoint.ready for candidate in others):
+            return 0.0
+        if not ctx.last_tier or isinstance(error, SILENT):
+            return None
+        left = None if ctx.deadline is None else ctx.deadline.remaining(ctx.clock.monotonic())
+        pause = self._backoff.wait(attempt, waited, error.retry_after, left)
+        if pause is None:
+            ctx.decide("retry", "no time", f"{error.code}, {left or 0:.1f} s left")
+        return pause
+
+    def _may_repeat(self, ctx: Context, request: Request, error: UpstreamError) -> bool:
+        if isinstance(request.body, Stream):
+            return False  # it is gone
+        if isinstance(error, ConnectFailed):
+            return True
+        if isinstance(error, Answered):
+            status = error.response.status
+            if status not in self._statuses:
+                return False
+            return repeatable(ctx, request) or (status in (429, 503) and error.retry_after is not None)
+        return isinstance(error, BROKEN + SILENT) and repeatable(ctx, request)
+
+
+def repeatable(ctx: Context, request: Request) -> bool:
+    """Whether doing it twice is as good as once: asking a model changes nothing anywhere."""
+    return request.method in IDEMPOTENT or ctx.route.balancer is BalancerKind.INFERENCE
+
+
+def deny(ctx: Context, who: str, error: UpstreamError) -> None:
+    """The budget is spent: neither we nor the client's SDK should ask again now."""
+    ctx.flags.append(Flag.BUDGET_DENIED)
+    ctx.decide(who, "denied", "the retry budget is spent")
+    error.should_retry = False
