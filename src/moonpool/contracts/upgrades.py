@@ -163,7 +163,6 @@ class Numbers(msgspec.Struct, frozen=True, kw_only=True):
     gap_p50: float | None = None
     gap_p95: float | None = None
     tokens: int = 0
-    active: int = 0
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
@@ -281,3 +280,23 @@ class ExperimentView(msgspec.Struct, frozen=True, kw_only=True):
     new: Side
     verdict: VerdictView
     recommendation: str
+
+
+class ReleaseView(msgspec.Struct, frozen=True, kw_only=True):
+    """A release, and what of it runs. `source`: package, venv, command, image or endpoint."""
+
+    service: str
+    label: str
+    source: str
+    note: str = ""
+    created: float = 0.0
+    by: str = ""
+    digest: str = ""
+    replicas: int = 0
+    ready: int = 0
+
+
+class ReleasePage(msgspec.Struct, frozen=True, kw_only=True):
+    data: list[ReleaseView]
+    has_more: bool = False
+    object: str = "list"

@@ -167,8 +167,7 @@ def _row(upgrade: Upgrade) -> dict[str, object]:
 
 
 def _upgrade(row: Row[*tuple[object, ...]]) -> Upgrade:
-    values = dict(row._mapping)
-    values.pop("active")
+    values = {str(name): value for name, value in row._mapping.items() if name != "active"}
     for name, kind in (("state", State), ("course", Course), ("plan", UpgradePlan)):
         values[name] = msgspec.json.decode(values[name], type=kind)
     return msgspec.convert(values, Upgrade)

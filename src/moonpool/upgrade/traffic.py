@@ -6,7 +6,6 @@ writes shares, default, mirror, salt, unit, the new release's kill switch, and w
 
 from msgspec.structs import replace
 
-from moonpool.contracts.releases import FIRST
 from moonpool.contracts.routing import FULL, CookieRule, Mirror, Pins, Routing, Share
 from moonpool.upgrade.strategies import Course
 from moonpool.upgrade.wishes import Route
@@ -15,11 +14,6 @@ from moonpool.upgrade.wishes import Route
 def plain_document(service: str, release: str) -> Routing:
     """What holds where there is no document."""
     return Routing(service=service, default=release, shares=(Share(release=release, weight=FULL),))
-
-
-def serving(routing: Routing | None) -> str:
-    """The release that an upgrade of the service starts from."""
-    return FIRST if routing is None else routing.default
 
 
 def read_route(routing: Routing | None, course: Course) -> Route:
