@@ -14,8 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from moonpool.contracts.upgrades import EventView, UpgradePlan
 from moonpool.core.clock import Clock
-from moonpool.core.errors import Conflict, NotFound
-from moonpool.core.ids import new_id
+from moonpool.core.errors import BadRequest, Conflict, NotFound
 from moonpool.ports.database import Database
 from moonpool.upgrade.state import State
 from moonpool.upgrade.strategies import Course
@@ -119,10 +118,10 @@ class Store:
         self, *, service: str = "", upgrade: str = "", after: str = "", limit: int = 100
     ) -> tuple[list[EventView], bool]:
         """The newest first."""
-        query = select(events).order_by(events.c.id.desc()).limit(limit + 1)
+        query = select(events).order_by(events.c.sequence.desc()).limit(limit + 1)
         for column, value in ((events.c.service, service), (events.c.upgrade, upgrade)):
             query = query.where(column == value) if value else query
-        query = query.where(events.c.id < after) if after else query
+        query = query.where(events.c.sequence < _sequence(after)) if after else query
         async with self._database.snapshot() as connection:
             rows = (await connection.execute(query)).all()
         return [_event(row) for row in rows[:limit]], len(rows) > limit
@@ -155,8 +154,7 @@ class Store:
         why: str,
         found: Mapping[str, str],
     ) -> None:
-        row = {"id": new_id("upev", self._clock), "upgrade": upgrade.id, "service": upgrade.service}
-        row |= {"who": who, "what": what, "why": why}
+        row = {"upgrade": upgrade.id, "service": upgrade.service, "who": who, "what": what, "why": why}
         await connection.execute(
             insert(events).values(**row, at=self._clock.time(), evidence=_encode(dict(found)))
         )
@@ -174,6 +172,16 @@ def _upgrade(row: Row[*tuple[object, ...]]) -> Upgrade:
 
 
 def _event(row: Row[*tuple[object, ...]]) -> EventView:
-    values = dict(row._mapping)
-    found = msgspec.json.decode(values.pop("evidence"), type=dict[str, str])
-    return EventView(evidence=found, **values)
+    values = {str(name): value for name, value in row._mapping.items() if name != "sequence"}
+    values["evidence"] = msgspec.json.decode(row._mapping["evidence"])
+    return msgspec.convert({**values, "id": f"upev_{row._mapping['sequence']:012d}"}, EventView)
+
+
+def _sequence(id: str) -> int:
+    """Raises BadRequest for what is no entry's id."""
+    number = id.removeprefix("upev_")
+    if not number.isdecimal():
+        raise BadRequest(
+            f"{id!r} is no entry of the history", param="after", hint="Give the last one's `id`."
+        )
+    return int(number)

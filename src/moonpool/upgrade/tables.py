@@ -2,6 +2,8 @@
 
 from sqlalchemy import Column, Double, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
+from moonpool.asgi.outbox import SEQUENCE
+
 metadata = MetaData()
 
 upgrades = Table(
@@ -35,7 +37,7 @@ evidence = Table(
 events = Table(
     "events",
     metadata,
-    Column("id", String(64), primary_key=True),
+    Column("sequence", SEQUENCE, primary_key=True, autoincrement=True),
     Column("upgrade", String(64), nullable=False),
     Column("service", String(64), nullable=False),
     Column("at", Double, nullable=False),
@@ -43,6 +45,7 @@ events = Table(
     Column("what", Text, nullable=False),
     Column("why", Text, nullable=False),
     Column("evidence", LargeBinary, nullable=False),
-    Index("events_of_upgrade", "upgrade", "id"),
-    Index("events_of_service", "service", "id"),
+    Index("events_of_upgrade", "upgrade", "sequence"),
+    Index("events_of_service", "service", "sequence"),
 )
+"""Numbered as they were kept: several may be of one millisecond."""

@@ -1,5 +1,5 @@
-"""The upgrade's state machine against a world that does what it likes: instances come up late, crash and vanish,
-the manager is killed between any two effects, people say anything at any time, gateways hear of rules late."""
+"""The upgrade's state machine against a world that does what it likes: instances come up late and crash, the
+manager is killed between any two effects, people say anything at any time, gateways hear of rules late."""
 
 from typing import Any
 
@@ -61,7 +61,9 @@ class World:
             release = self.new if effect.release == NEW else self.old
             other = self.old if effect.release == NEW else self.new
             if effect.replicas == 0:
-                assert not self.leads_to(effect.release), f"{effect.release} is stopped while rules lead to it"
+                assert not self.leads_to(effect.release), (
+                    f"{effect.release} is stopped while rules lead to it"
+                )
                 assert other.up or not release.up, "the last ready release is stopped"
                 if effect.release == OLD:
                     assert self.new.carried, "the old release is stopped before the new one has carried"
@@ -70,8 +72,10 @@ class World:
             assert 0 <= effect.weight <= FULL
             ready = {NEW: self.new.up, OLD: self.old.up}
             if effect.weight and effect.weight > self.route.weight:
-                assert FULL * self.new.up // self.course.replicas >= effect.weight or not self.old.up or (
-                    self.old.up < self.course.full
+                assert (
+                    FULL * self.new.up // self.course.replicas >= effect.weight
+                    or not self.old.up
+                    or (self.old.up < self.course.full)
                 ), "more weight than ready capacity"
             if self.new.up or self.old.up:
                 assert ready[NEW] if effect.weight == FULL else True
@@ -173,7 +177,11 @@ class Upgrades(RuleBasedStateMachine):
         try:
             self.kept = command(self.course, self.kept, word, "", self.world.now)
         except Refused as refusal:
-            assert refusal.hint
+            self.refused = refusal
+
+    @invariant()
+    def a_refusal_tells_the_way_out(self) -> None:
+        assert getattr(self, "refused", None) is None or self.refused.hint
 
     # ── the world ────────────────────────────────────────────────────────────────────────────────
 
@@ -192,7 +200,11 @@ class Upgrades(RuleBasedStateMachine):
             release.coming += 1
             release.restarts += 1
 
-    @rule(verdict=st.sampled_from([Verdict.FINE, Verdict.NO_DATA, Verdict.WORSE, Verdict.INVALID, Verdict.BETTER]))
+    @rule(
+        verdict=st.sampled_from(
+            [Verdict.FINE, Verdict.NO_DATA, Verdict.WORSE, Verdict.INVALID, Verdict.BETTER]
+        )
+    )
     def judge(self, verdict: Verdict) -> None:
         self.world.verdict = Judgement(verdict, "as it is judged")
 

@@ -31,7 +31,12 @@ def upgrade() -> None:
     )
     op.create_table(
         "events",
-        sa.Column("id", sa.String(64), primary_key=True),
+        sa.Column(
+            "sequence",
+            sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+            primary_key=True,
+            autoincrement=True,
+        ),
         sa.Column("upgrade", sa.String(64), nullable=False),
         sa.Column("service", sa.String(64), nullable=False),
         sa.Column("at", sa.Double, nullable=False),
@@ -40,8 +45,8 @@ def upgrade() -> None:
         sa.Column("why", sa.Text, nullable=False),
         sa.Column("evidence", sa.LargeBinary, nullable=False),
     )
-    op.create_index("events_of_upgrade", "events", ["upgrade", "id"])
-    op.create_index("events_of_service", "events", ["service", "id"])
+    op.create_index("events_of_upgrade", "events", ["upgrade", "sequence"])
+    op.create_index("events_of_service", "events", ["service", "sequence"])
 
 
 def downgrade() -> None:
