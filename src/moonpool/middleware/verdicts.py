@@ -37,13 +37,13 @@ class Verdicts:
     def count(self, ctx: Context) -> None:
         """Once a request, when its body is over."""
         counts = self._counts
-        for name, verdict, _, _ in ctx.decisions:
-            key = (name, verdict)
+        for decision in ctx.decisions:
+            key = decision[:2]
             if key in counts:
                 counts[key] += 1
-            elif name in COUNTED:
+            elif key[0] in COUNTED:
                 if len(counts) >= ROWS:
-                    key = (name, "other")
+                    key = (key[0], "other")
                 counts[key] = counts.get(key, 0) + 1
 
     def totals(self) -> dict[tuple[str, str], int]:

@@ -6,6 +6,7 @@ python collector.py [STATUS]      prints its port first; answers STATUS (200)
 import gzip
 import json
 import sys
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -14,6 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
+TELLING = threading.Lock()
 STATUS = int(sys.argv[1]) if len(sys.argv) > 1 else 200
 
 
@@ -58,7 +60,8 @@ class Handler(BaseHTTPRequestHandler):
             body = gzip.decompress(body)
         told: dict[str, Any] = {"path": self.path, "headers": {k.lower(): v for k, v in self.headers.items()}}
         told["spans"] = spans(ExportTraceServiceRequest.FromString(body))
-        print(json.dumps(told), flush=True)
+        with TELLING:  # print writes text and newline apart, and requests come at the same time
+            print(json.dumps(told), flush=True)
         answer = ExportTraceServiceResponse().SerializeToString()
         self.send_response(STATUS)
         self.send_header("content-type", "application/x-protobuf")

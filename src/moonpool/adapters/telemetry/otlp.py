@@ -10,6 +10,7 @@ they are taken again.
 
 import asyncio
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 QUEUE = 2048
 """Requests that wait to be exported; the SDK's own default."""
 BATCH = 16
-"""Spans encoded at once, without a chance for the event loop to run in between: two milliseconds."""
+"""Spans sent together."""
+SWITCH = 0.0005
+"""Seconds after which this thread gives way to the event loop, instead of the interpreter's five
+milliseconds: encoding a batch takes two, and requests would wait that long."""
 INTERVAL = 0.25
 """Seconds between two rounds, in which requests gather."""
 PAUSES = (1.0, 2.0, 5.0, 15.0, 30.0)
@@ -93,6 +97,7 @@ class OtlpSpans:
     # ── in the thread ──────────────────────────────────────────────────────────────────────────────
 
     def _run(self) -> None:
+        sys.setswitchinterval(min(SWITCH, sys.getswitchinterval()))
         try:
             from moonpool.adapters.telemetry.sdk import Sender
 
