@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -34,16 +34,17 @@ class Sender:
             raise ValueError(f"{url!r} is no http:// or https:// URL")
         self._said = _FirstWord()
         self._said.attach()
-        # What the operator names in OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME is merged by `create`;
-        # ours are the default below it.
-        self._resource = Resource(dict(resource)).merge(_given())
+        # What the operator names in OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME goes before ours, and ours
+        # before what the SDK makes up.
+        given = OTELResourceDetector().detect()
+        self.resource = Resource.create().merge(Resource(dict(resource))).merge(given)
         self._exporter = OTLPSpanExporter(endpoint=url or None)
 
     def send(self, spans: Sequence[Span]) -> str | None:
         """None when the collector has taken them, else why not. Waits; retries for the exporter's time-out
         (OTEL_EXPORTER_OTLP_TIMEOUT)."""
         self._said.text = ""
-        result = self._exporter.export([readable(span, self._resource) for span in spans])
+        result = self._exporter.export([readable(span, self.resource) for span in spans])
         return None if result is SpanExportResult.SUCCESS else self._said.text or "no reason was given"
 
     def stop(self) -> None:
@@ -65,15 +66,6 @@ class _FirstWord(logging.Handler):
         logger = logging.getLogger("opentelemetry")
         logger.handlers = [self]
         logger.propagate = False
-
-
-def _given() -> Resource:
-    """The environment's resource attributes, without the SDK's `unknown_service`."""
-    found = Resource.create()
-    attributes = dict(found.attributes)
-    if str(attributes.get("service.name", "")).startswith("unknown_service"):
-        del attributes["service.name"]
-    return Resource(attributes, found.schema_url)
 
 
 def readable(span: Span, resource: Resource) -> ReadableSpan:

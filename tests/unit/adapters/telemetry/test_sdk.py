@@ -53,6 +53,16 @@ def test_a_url_that_is_none_is_refused(url: str) -> None:
         Sender(url, {})
 
 
+def test_the_operators_resource_goes_before_ours_and_ours_before_the_sdks(monkeypatch) -> None:
+    ours = {"service.name": "moonpool-chat", "service.instance.id": "chat-0"}
+    assert Sender("", ours).resource.attributes.items() >= ours.items()
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "mine")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "team=sea")
+    attributes = Sender("", ours).resource.attributes
+    assert (attributes["service.name"], attributes["service.instance.id"]) == ("mine", "chat-0")
+    assert attributes["team"] == "sea"
+
+
 def test_the_sdk_is_not_imported_before_the_first_span() -> None:
     program = """
 import sys
