@@ -16,7 +16,7 @@ import msgspec
 
 from moonpool.contracts.manifest import Manifest
 from moonpool.core.errors import StartupError
-from moonpool.wiring.registry import find
+from moonpool.wiring.registry import find, resolve
 from moonpool.wiring.runner import EX_CONFIG, run_child
 from moonpool.wiring.settings import ModuleSettings
 
@@ -47,7 +47,10 @@ def describe(name: str) -> int:
     """Raises StartupError when there is no such module here, or it cannot be loaded."""
     (module,) = find([name])
     module.load_entry()
-    described = Described(file=__file__, manifest=module.load_manifest())
+    manifest = module.load_manifest()
+    if manifest is not None:
+        resolve(f"moonpool.services.{name}.app:create")  # what its process would find out
+    described = Described(file=__file__, manifest=manifest)
     sys.stdout.buffer.write(msgspec.json.encode(described))
     return 0
 

@@ -5,6 +5,7 @@
 {"beta": {"unready_until": PATH}}     /readyz says 503 until that file exists
 {"beta": {"deaf": PATH}}              once that file exists, the event loop is stuck
 {"beta": {"linger": SECONDS}}         takes that long to drain
+{"beta@v2": …}                        of that release only
 """
 
 import asyncio
@@ -17,7 +18,8 @@ from moonpool.core.errors import StartupError
 
 
 async def run(name, settings, sockets, stop, ready):
-    behaviour = json.loads(Path(settings.config).read_text()).get(name, {}) if settings.config else {}
+    told = json.loads(Path(settings.config).read_text()) if settings.config else {}
+    behaviour = told.get(f"{name}@{settings.release}", told.get(name, {}))
     if "refuse" in behaviour:
         raise StartupError(behaviour["refuse"], where=f"{name}.db", hint="Mend it.")
     if "fall" in behaviour:
