@@ -1,8 +1,8 @@
 """How a broken stream goes on at another instance: what the gateway and inference tell each other.
 
-    gateway ──x-moonpool-tokens: 1────► instance A    before each event of A's stream stands a line of tokens:
-            ◄── ":k=1348\\ndata: {…}\\n\\n" ──               an SSE comment, so it is no event to anybody, and
-                                                      cut off by the gateway without reading the JSON
+    gateway ──x-moonpool-tokens: 1────► instance A    each event of A's stream ends with a line of tokens:
+            ◄── "data: {…}\\n:k=1348\\n\\n" ──               an SSE comment, nothing to anybody, and cut off
+                                                      by the gateway without reading the JSON
     gateway ──x-moonpool-continue: 1──► instance B    with `"moonpool": {…}` (Begun) in the body
 
 The edge takes both headers from clients; without the header the body's field means nothing.
@@ -17,8 +17,8 @@ CONTINUE = b"x-moonpool-continue"
 ON = b"1"
 FIELD = "moonpool"
 """The request's field that holds a Begun."""
-MARK = b":k="
-"""Begins a line of tokens."""
+MARK = b"\n:k="
+"""Begins a line of tokens. No line of JSON has a line break in it."""
 GAP = b"~"
 """Before the number of tokens whose ids are not known."""
 
@@ -50,9 +50,9 @@ class Continuing(Struct, frozen=True):
     moonpool: Begun
 
 
-def token_line(tokens: Sequence[int], count: int) -> bytes:
-    """The line before an event whose text came from `tokens`, or from `count` tokens that are not known."""
+def traced(event: bytes, tokens: Sequence[int], count: int) -> bytes:
+    """`event` with its line: its text came from `tokens`, or from `count` tokens that are not known."""
     if not count:
-        return b""
+        return event
     known = b".".join(b"%d" % token for token in tokens) if len(tokens) == count else GAP + b"%d" % count
-    return MARK + known + b"\n"
+    return event[:-2] + MARK + known + b"\n\n"

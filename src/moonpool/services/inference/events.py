@@ -1,13 +1,13 @@
 """What the engine made → the events of a stream. Pure; whole answers are made by `answers`.
 
-A traced piece has its tokens in a comment line before its event (contracts/continuation.py).
+A traced piece has its tokens in a comment line at the end of its event (contracts/continuation.py).
 """
 
 from typing import Protocol
 
 from msgspec import UNSET
 
-from moonpool.contracts.continuation import token_line
+from moonpool.contracts.continuation import traced
 from moonpool.contracts.usage import Usage
 from moonpool.openai.chunks import (
     DONE,
@@ -51,7 +51,7 @@ class ChatEvents:
         )
         logprobs = Logprobs(list(piece.logprobs)) if piece.logprobs else None
         chunk = self._chunk([ChunkChoice(index=index, delta=delta, logprobs=logprobs)])
-        return self._begin(index) + token_line(piece.tokens, piece.count) + chunk
+        return self._begin(index) + traced(chunk, piece.tokens, piece.count)
 
     def finished(self, index: int, end: Finished) -> bytes:
         last = ChunkChoice(index=index, delta=Delta(), finish_reason=end.reason)
@@ -91,7 +91,7 @@ class TextEvents:
         self._offsets[index] = offset + len(piece.text)
         logprobs = text_logprobs(piece.logprobs, offset)
         chunk = self._chunk([TextChoice(index=index, text=piece.text, logprobs=logprobs)])
-        return token_line(piece.tokens, piece.count) + chunk
+        return traced(chunk, piece.tokens, piece.count)
 
     def finished(self, index: int, end: Finished) -> bytes:
         return self._chunk([TextChoice(index=index, text="", finish_reason=end.reason)])

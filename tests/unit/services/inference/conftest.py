@@ -51,6 +51,9 @@ class FakeGeneration:
 
 
 class FakeEngine:
+    PROMPT = (90, 91, 92)
+    """The tokens of every conversation."""
+
     def __init__(self) -> None:
         self.info = ModelInfo(context=100, knows_tools=False, revision="r1", load_seconds=0.0)
         self.steps: list[Step] = HELLO
@@ -77,6 +80,14 @@ class FakeEngine:
 
     async def tokenize(self, text: str) -> list[int]:
         return [ord(character) for character in text]
+
+    async def prompt_tokens(self, prompt: ChatPrompt | Prompt) -> list[int]:
+        if isinstance(prompt, ChatPrompt):
+            return [*self.PROMPT]
+        return await self.tokenize(prompt) if isinstance(prompt, str) else prompt
+
+    async def answer_tokens(self, parts: list[int | str]) -> list[int]:
+        return [part if isinstance(part, int) else ord(part) for part in parts]
 
     async def detokenize(self, tokens: list[int]) -> str:
         return "".join(map(chr, tokens))

@@ -161,3 +161,43 @@ def test_a_schema_that_cannot_be_followed_is_blamed_on_its_parameter(said: str) 
         assert error.param == "response_format"
         assert "parser" not in error.message
         assert "JSON schema" in error.message
+
+
+def traced(*events: dict) -> list[Piece]:
+    reader = EventReader(logprobs=None, traced=True)
+    return [
+        part
+        for event in events
+        for part in reader.feed(msgspec.json.encode(event))
+        if isinstance(part, Piece)
+    ]
+
+
+def told(text: str, token: int | None, generated: int) -> dict:
+    probabilities = None if token is None else {"content": [{"id": token, "token": text, "prob": 1.0}]}
+    choice = {"delta": {"content": text}, "logprobs": probabilities}
+    return {"choices": [choice], "timings": {"predicted_n": generated}}
+
+
+def test_a_traced_piece_tells_its_tokens_when_it_knows_them_all() -> None:
+    assert traced(told("a", 1, 1), told("🎉", 2, 4), told("b", 3, 5), told("", 4, 6), told(" c", 5, 7)) == [
+        Piece(text="a", tokens=(1,), count=1),
+        Piece(text="🎉", count=3),
+        Piece(text="b", tokens=(3,), count=1),
+        Piece(text=" c", tokens=(4, 5), count=2),
+    ]
+
+
+def test_what_the_last_event_still_held_is_counted() -> None:
+    assert traced(told("a", 1, 1), told(" rest", None, 3)) == [
+        Piece(text="a", tokens=(1,), count=1),
+        Piece(text=" rest", count=2),
+    ]
+
+
+def test_tracing_asks_for_what_costs_little() -> None:
+    body = msgspec.json.decode(completion_body([1], Sampling(traced=True)))
+    assert (body["logprobs"], body["post_sampling_probs"], body["timings_per_token"]) == (1, True, True)
+    body = msgspec.json.decode(completion_body([1], Sampling(traced=True, logprobs=3)))
+    assert body["logprobs"] == 3
+    assert "post_sampling_probs" not in body

@@ -1,0 +1,337 @@
+"""What is kept of a relayed stream to continue it elsewhere when it breaks, and whether it may be. Pure.
+
+    endpoint ──► Follower.chunk ──► whole events, without their token lines ──► client
+                     └─ Transcript: text, tokens, head, how far it came
+
+A relayed event costs an append: events are read in batches, and what is kept of them is the text and four
+bytes a token. An event that was not forwarded whole is not part of the answer.
+"""
+
+import re
+from array import array
+
+import msgspec
+
+from moonpool.contracts.continuation import GAP, MARK, Begun, Untold
+from moonpool.core.errors import BadRequest, MoonpoolError, StreamTruncated, UpstreamError, UpstreamMalformed
+from moonpool.http.sse import EVENT_LIMIT, data_of
+from moonpool.openai.errors import ErrorBody
+from moonpool.openai.formats import TextFormat
+from moonpool.openai.schema import ChatCompletionRequest, CompletionRequest
+
+BATCH = 32
+"""Chunks that are kept as they came before they are read."""
+LARGE = 4096
+"""Bytes of a chunk that is read at once instead."""
+TEXT_LIMIT = 1024 * 1024
+"""Characters of an answer beyond which it is not continued."""
+UNTOLD = -1
+"""Stands among the tokens for text of which they are not known."""
+
+_TOKEN_LINES = re.compile(MARK + rb"[^\n]*")
+_ERROR = b'{"error"'
+
+
+class _Delta(msgspec.Struct, gc=False):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: list[msgspec.Raw] | None = None
+    function_call: dict[str, msgspec.Raw] | None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    index: int = 0
+    delta: _Delta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+
+
+class _Usage(msgspec.Struct, gc=False):
+    """Only whether it is there is of interest."""
+
+
+class _Chunk(msgspec.Struct, gc=False):
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What every chunk of a stream repeats."""
+
+    id: str | None = None
+    created: int | None = None
+    model: str | None = None
+    system_fingerprint: str | None = None
+
+
+_chunk = msgspec.json.Decoder(_Chunk)
+_head = msgspec.json.Decoder(Head)
+_error = msgspec.json.Decoder(ErrorBody)
+
+
+class Transcript:
+    """An answer so far, as its client has it. `choices` is how many were asked for; with a `fault` from the
+    beginning (see `never`) no text is kept.
+
+    `fault` says why it cannot be continued, whoever would; `count` is its tokens: exact where the endpoint
+    told them, otherwise its events with text.
+    """
+
+    def __init__(self, choices: int = 1, fault: str | None = None) -> None:
+        self._choices = choices
+        self._finished: set[int] = set()
+        self._texts: list[str] = []
+        self._thoughts: list[str] = []
+        self._size = 0
+        self._tokens = array("i")
+        self._untold: list[Untold] = []
+        self.head: Head | None = None
+        self.count = 0
+        self.reasoning_count = 0
+        self.traced = True
+        """Whether all of the answer came with a line of tokens."""
+        self.fault = fault
+        self.usage_told = False
+        self.done = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether every choice has its finish reason: nothing but the ceremony is missing."""
+        return len(self._finished) >= self._choices
+
+    @property
+    def text(self) -> str:
+        return "".join(self._texts)
+
+    @property
+    def reasoning(self) -> str:
+        return "".join(self._thoughts)
+
+    def begun(self) -> Begun:
+        """For another instance of the model."""
+        untold = iter(self._untold)
+        head = self.head or Head()
+        return Begun(
+            answer=[next(untold) if token == UNTOLD else token for token in self._tokens],
+            id=head.id or "",
+            created=head.created or 0,
+            fingerprint=head.system_fingerprint or "",
+        )
+
+    def read(self, event: bytes) -> None:
+        """One whole event, as it came."""
+        line, event = _cut(event)
+        data = data_of(event)
+        if data is None:
+            return
+        if data.strip() == b"[DONE]":
+            self.done = True
+            return
+        try:
+            chunk = _chunk.decode(data)
+            if self.head is None:
+                self.head = _head.decode(data)
+        except msgspec.DecodeError:
+            self._give_up("an event of it cannot be read")
+            return
+        if chunk.usage is not None:
+            self.usage_told = True
+        for choice in chunk.choices or ():
+            if choice.finish_reason is not None:
+                self._finished.add(choice.index)
+            if self.fault is None:
+                self._add(choice, line)
+
+    def _add(self, choice: _Choice, line: bytes) -> None:
+        text = choice.text or ""
+        delta = choice.delta
+        thought = ""
+        if delta is not None:
+            if delta.tool_calls or delta.function_call:
+                self._give_up("it calls a tool")
+                return
+            if delta.refusal:
+                self._give_up("it is a refusal")
+                return
+            text = delta.content or ""
+            thought = delta.reasoning_content or delta.reasoning or ""
+        if choice.index:
+            self._give_up("it has several choices")
+            return
+        if text or thought:
+            self._extend(text, thought, line)
+
+    def _extend(self, text: str, thought: str, line: bytes) -> None:
+        self._size += len(text) + len(thought)
+        if self._size > TEXT_LIMIT:
+            self._give_up("it is too long")
+            return
+        self._texts.append(text)
+        if thought:
+            self._thoughts.append(thought)
+            self.reasoning_count += 1
+        if not line:
+            self.traced = False
+            self.count += 1
+        elif line.startswith(GAP):
+            count = int(line[len(GAP) :])
+            self._tokens.append(UNTOLD)
+            self._untold.append(Untold(text, count))
+            self.count += count
+        else:
+            tokens = [int(token) for token in line.split(b".")]
+            self._tokens.extend(tokens)
+            self.count += len(tokens)
+
+    def compact(self) -> None:
+        """Keep one string instead of a batch of them."""
+        if len(self._texts) > 1:
+            self._texts = ["".join(self._texts)]
+        if len(self._thoughts) > 1:
+            self._thoughts = ["".join(self._thoughts)]
+
+    def _give_up(self, fault: str) -> None:
+        self.fault = fault
+        self._texts.clear()
+        self._thoughts.clear()
+        self._untold.clear()
+        self._tokens = array("i")
+
+
+class Follower:
+    """The transform that lets whole events of one stream into the transcript and on. `traced`: it may have
+    lines of tokens."""
+
+    __slots__ = ("_held", "_raw", "_traced", "_transcript")
+
+    def __init__(self, transcript: Transcript, *, traced: bool) -> None:
+        self._raw: list[bytes] = []
+        self._held = b""
+        self._traced = traced
+        self._transcript = transcript
+
+    def chunk(self, data: bytes) -> bytes:
+        """What may go on. Raises the error that an endpoint tells of in its stream."""
+        if self._held or data[-2:] != b"\n\n" or b"\r" in data:
+            data = self._whole(data)
+            if not data:
+                return b""
+        if _ERROR in data:
+            self._look_for_error(data)
+        raw = self._raw
+        raw.append(data)
+        if len(raw) >= BATCH or len(data) > LARGE:
+            self.read()
+        if not self._traced:
+            return data
+        place = data.find(MARK)
+        if place < 0:
+            return data
+        if data.find(b"\n", place + 1) == len(data) - 2:  # the usual chunk: one event
+            return data[:place] + b"\n\n"
+        return _TOKEN_LINES.sub(b"", data)
+
+    def finish(self) -> bytes:
+        """The stream has ended by itself: a `[DONE]` without its blank line gets it.
+
+        Raises StreamTruncated when the answer is not complete.
+        """
+        last, self._held = self._held.strip(), b""
+        last = last + b"\n\n" if last in {b"data: [DONE]", b"data:[DONE]"} else b""
+        if last:
+            self._raw.append(last)
+        transcript = self.read()
+        if not transcript.done and not transcript.finished:
+            raise StreamTruncated("the model's stream ended before it was complete")
+        return last
+
+    def read(self) -> Transcript:
+        """The transcript of all that was let through."""
+        transcript = self._transcript
+        for data in self._raw:
+            if data.find(b"\n\n") == len(data) - 2:
+                transcript.read(data)
+            else:
+                for event in _events(data):
+                    transcript.read(event)
+        self._raw.clear()
+        transcript.compact()
+        return transcript
+
+    def _whole(self, data: bytes) -> bytes:
+        data = self._held + data
+        self._held = b""
+        if b"\r" in data:
+            if data.endswith(b"\r"):
+                data, self._held = data[:-1], b"\r"
+            data = data.replace(b"\r\n", b"\n")
+        cut = data.rfind(b"\n\n") + 2
+        if cut == 1:
+            cut = 0
+        self._held = data[cut:] + self._held
+        if len(self._held) > EVENT_LIMIT:
+            raise UpstreamMalformed(f"an event is larger than {EVENT_LIMIT} bytes")
+        return data[:cut]
+
+    def _look_for_error(self, data: bytes) -> None:
+        """What came before the error in the same chunk is given up with it: it is continued from there."""
+        for event in _events(data):
+            told = data_of(event)
+            if told is not None and told.lstrip().startswith(_ERROR):
+                raise _told(told)
+
+
+def continuable(
+    payload: ChatCompletionRequest | CompletionRequest, transcript: Transcript, *, local: bool
+) -> str | None:
+    """Why an answer cannot be continued, or None. `local`: by another instance of ours, from its tokens."""
+    reason = never(payload) or transcript.fault
+    if reason is not None:
+        return reason
+    if local:
+        if transcript.reasoning_count:
+            return "it has thoughts, of which the tokens do not tell the end"
+        return None if transcript.traced else "its tokens are not known"
+    if transcript.reasoning_count and not transcript.text:
+        return "it broke while the model was thinking"
+    if isinstance(payload, CompletionRequest) and not isinstance(payload.prompt, str) and transcript.count:
+        return "its prompt is not one text"
+    return None
+
+
+def never(payload: ChatCompletionRequest | CompletionRequest) -> str | None:
+    """Why no answer to this request could be continued, or None."""
+    if (payload.n or 1) > 1:
+        return "several choices"
+    if isinstance(payload, ChatCompletionRequest):
+        if payload.tools and payload.tool_choice != "none":
+            return "tools"
+        return None if payload.response_format in (None, TextFormat()) else "a response format"
+    if len(payload.prompts()) > 1 or (payload.best_of or 1) > 1:
+        return "several choices"
+    if payload.echo or payload.suffix or payload.logprobs is not None:
+        return "echo, suffix or logprobs"
+    return None
+
+
+def _cut(event: bytes) -> tuple[bytes, bytes]:
+    """The tokens of an event's line, and the event without it."""
+    place = event.find(MARK)
+    return (b"", event) if place < 0 else (event[place + len(MARK) : -2], event[:place] + b"\n\n")
+
+
+def _events(data: bytes) -> list[bytes]:
+    return [part + b"\n\n" for part in data.split(b"\n\n") if part]
+
+
+def _told(data: bytes) -> MoonpoolError:
+    """An endpoint's error as one of ours: the client's fault stays the client's."""
+    try:
+        error = _error.decode(data).error
+    except msgspec.DecodeError:
+        return UpstreamError("the endpoint broke its answer off")
+    if error.type == "invalid_request_error":
+        return BadRequest(error.message, code=error.code, param=error.param)
+    return UpstreamError(f"the endpoint broke its answer off: {error.message}", code=error.code)

@@ -1,0 +1,211 @@
+"""What is kept of a relayed stream, however its bytes are cut, and what forbids to continue it."""
+
+import msgspec
+import pytest
+
+from moonpool.contracts.continuation import Begun, Untold
+from moonpool.core.errors import BadRequest, StreamTruncated, UpstreamError, UpstreamMalformed
+from moonpool.http.sse import EVENT_LIMIT
+from moonpool.middleware.continuation import BATCH, TEXT_LIMIT, Follower, Transcript, continuable, never
+from moonpool.openai.parse import parse
+from moonpool.openai.schema import ChatCompletionRequest, CompletionRequest
+
+DONE = b"data: [DONE]\n\n"
+
+
+def chunk(delta=None, *, line: bytes = b"", reason=None, index: int = 0, **fields) -> bytes:
+    choice = {"index": index, "delta": delta or {}, "finish_reason": reason}
+    head = {"id": "c1", "created": 5, "model": "m", "system_fingerprint": "fp_1"}
+    return b"data: " + msgspec.json.encode({**head, "choices": [choice], **fields}) + b"\n" + line + b"\n"
+
+
+ROLE = chunk({"role": "assistant", "content": ""})
+STREAM = (
+    ROLE
+    + chunk({"content": "Hel"}, line=b":k=12\n")
+    + chunk({"content": "lo 🎉"}, line=b":k=~3\n")
+    + chunk({"content": "!"}, line=b":k=7.8\n")
+)
+CLEAN = ROLE + chunk({"content": "Hel"}) + chunk({"content": "lo 🎉"}) + chunk({"content": "!"})
+
+
+def follow(*data: bytes, traced: bool = True) -> tuple[bytes, Transcript]:
+    follower = Follower(Transcript(), traced=traced)
+    passed = b"".join([follower.chunk(piece) for piece in data])
+    return passed, follower.read()
+
+
+@pytest.mark.parametrize("size", [1, 7, 50, 10_000])
+def test_however_it_is_cut_the_same_is_let_through_and_kept(size: int) -> None:
+    pieces = [STREAM[at : at + size] for at in range(0, len(STREAM), size)]
+    passed, transcript = follow(*pieces)
+    assert passed == CLEAN
+    assert transcript.text == "Hello 🎉!"
+    assert transcript.count == 6
+    assert transcript.begun() == Begun(
+        answer=[12, Untold("lo 🎉", 3), 7, 8], id="c1", created=5, fingerprint="fp_1"
+    )
+
+
+def test_a_half_event_is_no_part_of_the_answer() -> None:
+    follower = Follower(Transcript(), traced=True)
+    event = chunk({"content": "lost"}, line=b":k=9\n")
+    assert follower.chunk(ROLE + event[:-1]) == ROLE
+    assert follower.read().text == ""
+
+
+def test_line_ends_of_crlf() -> None:
+    passed, transcript = follow(*[bytes([byte]) for byte in CLEAN.replace(b"\n", b"\r\n")], traced=False)
+    assert passed == CLEAN
+    assert transcript.text == "Hello 🎉!"
+
+
+def test_without_tokens_the_events_with_text_are_counted() -> None:
+    passed, transcript = follow(CLEAN, b": keep-alive\n\n", traced=False)
+    assert passed.endswith(b": keep-alive\n\n")
+    assert (transcript.count, transcript.traced) == (3, False)
+
+
+def test_a_completion_has_its_text_elsewhere() -> None:
+    event = b'data: {"id":"t","choices":[{"index":0,"text":"Oh","finish_reason":null}]}\n\n'
+    assert follow(event)[1].text == "Oh"
+
+
+def test_long_streams_are_read_in_batches_and_kept_small() -> None:
+    event = chunk({"content": "word "}, line=b":k=1234\n")
+    follower = Follower(Transcript(), traced=True)
+    for _ in range(BATCH * 10):
+        follower.chunk(event)
+    assert len(follower._raw) == 0
+    assert len(follower._transcript._texts) == 1
+    assert follower.read().begun().answer == [1234] * BATCH * 10
+
+
+def test_how_far_it_came() -> None:
+    _, transcript = follow(STREAM)
+    assert not transcript.finished
+    _, transcript = follow(STREAM, chunk(reason="stop"))
+    assert transcript.finished
+    assert not transcript.done
+    _, transcript = follow(STREAM, chunk(reason="stop"), chunk(usage={"prompt_tokens": 1}), DONE)
+    assert transcript.done
+    assert transcript.usage_told
+
+
+def test_all_choices_have_to_finish() -> None:
+    transcript = Transcript(2)
+    follower = Follower(transcript, traced=False)
+    follower.chunk(chunk(reason="stop"))
+    assert not follower.read().finished
+    follower.chunk(chunk(reason="stop", index=1))
+    assert follower.read().finished
+
+
+def test_an_end_that_is_none() -> None:
+    follower = Follower(Transcript(), traced=False)
+    follower.chunk(CLEAN)
+    with pytest.raises(StreamTruncated):
+        follower.finish()
+
+
+def test_done_without_its_blank_line() -> None:
+    follower = Follower(Transcript(), traced=False)
+    follower.chunk(CLEAN + b"data: [DONE]")
+    assert follower.finish() == DONE
+    assert follower.read().done
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("server_error", UpstreamError), ("", UpstreamError)])
+def test_an_error_in_the_stream_is_a_failure(kind: str, expected: type[Exception]) -> None:
+    told = b'data: {"error":{"message":"out of memory","type":"%b"}}\n\n' % kind.encode()
+    with pytest.raises(expected, match="out of memory"):
+        follow(CLEAN, chunk({"content": "x"}) + told)
+
+
+def test_an_error_of_the_clients_stays_the_clients() -> None:
+    with pytest.raises(BadRequest):
+        follow(b'data: {"error":{"message":"too long","type":"invalid_request_error"}}\n\n')
+
+
+def test_text_about_errors_is_text() -> None:
+    assert follow(chunk({"content": 'data: {"error": 1}'}))[1].text == 'data: {"error": 1}'
+
+
+def test_an_event_without_end_is_refused() -> None:
+    with pytest.raises(UpstreamMalformed):
+        follow(b"data: " + b"x" * EVENT_LIMIT)
+
+
+CALL = {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": ""}}]}
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        (chunk(CALL), "calls a tool"),
+        (chunk({"refusal": "No."}), "refusal"),
+        (chunk({"content": "x"}, index=1), "several choices"),
+        (b"data: {broken\n\n", "cannot be read"),
+        (chunk({"content": "x" * (TEXT_LIMIT + 1)}), "too long"),
+    ],
+)
+def test_what_is_said_may_forbid_it(data: bytes, fault: str) -> None:
+    _, transcript = follow(STREAM, data)
+    assert fault in (continuable(CHAT, transcript, local=True) or "")
+    assert transcript.text == ""
+
+
+CHAT = parse(ChatCompletionRequest, b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}')
+TEXT = parse(CompletionRequest, b'{"model":"m","prompt":"Hi"}')
+TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({}, None),
+        ({"n": 2}, "several choices"),
+        ({"tools": TOOLS}, "tools"),
+        ({"tools": TOOLS, "tool_choice": "none"}, None),
+        ({"response_format": {"type": "text"}}, None),
+        ({"response_format": {"type": "json_object"}}, "a response format"),
+    ],
+)
+def test_what_is_asked_may_forbid_it(change, why) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], **change}
+    assert never(parse(ChatCompletionRequest, msgspec.json.encode(body))) == why
+
+
+@pytest.mark.parametrize(
+    ("change", "possible"),
+    [
+        ({}, True),
+        ({"prompt": ["a", "b"]}, False),
+        ({"echo": True}, False),
+        ({"best_of": 2}, False),
+        ({"logprobs": 1}, False),
+        ({"suffix": "end"}, False),
+        ({"prompt": [1, 2]}, True),
+    ],
+)
+def test_completions(change, possible: bool) -> None:
+    body = {"model": "m", "prompt": "Oh", **change}
+    assert (never(parse(CompletionRequest, msgspec.json.encode(body))) is None) == possible
+
+
+def test_who_may_continue() -> None:
+    _, told = follow(STREAM)
+    assert continuable(CHAT, told, local=True) is None
+    assert continuable(CHAT, told, local=False) is None
+    _, untold = follow(CLEAN)
+    assert continuable(CHAT, untold, local=True) is not None
+    assert continuable(CHAT, untold, local=False) is None
+    _, thinking = follow(chunk({"reasoning_content": "Hm"}))
+    assert continuable(CHAT, thinking, local=False) is not None
+    _, thought = follow(chunk({"reasoning_content": "Hm"}), chunk({"content": "Oh"}))
+    assert continuable(CHAT, thought, local=False) is None
+    assert continuable(CHAT, thought, local=True) is not None
+    tokens = parse(CompletionRequest, b'{"model":"m","prompt":[1,2]}')
+    assert continuable(tokens, untold, local=False) is not None
+    assert continuable(tokens, told, local=True) is None
+    assert continuable(TEXT, Transcript(), local=True) is None  # nothing was said: asked again
