@@ -4,7 +4,7 @@ A target is either the platform's own inference service (its instances come from
 external OpenAI-compatible endpoint, which has one Endpoint for as long as the target exists.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from moonpool.balancing.endpoint import Endpoint
 from moonpool.balancing.pools import Pools
@@ -46,6 +46,10 @@ class Models:
         self._resolved_for = -1
         self._tiers = {model.id: _tiers(model) for model in catalogue.models}
         self._external = external
+
+    def externals(self) -> Iterable[Endpoint]:
+        """The external endpoints of all targets."""
+        return self._external.values()
 
     def get(self, alias: str, capability: str) -> Model:
         """Raises NotFound for an unknown alias, BadRequest for one that lacks the capability, Unavailable
