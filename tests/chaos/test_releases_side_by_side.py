@@ -1,0 +1,211 @@
+"""Releases come and go on a real platform under load, and nobody is refused, reset or cut."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from harness.platform import PROGRAM, Platform, running, wait_until
+from harness.steady import Steady, get
+from moonpool.adapters.spawner.control import ControlFleet
+from moonpool.contracts.releases import CommandSource, EndpointSource, Overrides, Release
+from moonpool.http.client import Client
+
+EVENTS = 40
+PACE = 0.1
+"""Seconds between the events of a stream: four seconds in all."""
+
+
+class Endpoint(BaseHTTPRequestHandler):
+    """A remote OpenAI-compatible endpoint that takes its time."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._whole(b'{"object": "list", "data": []}')
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for number in range(EVENTS):
+            choice = {"index": 0, "delta": {"content": f"{number} "}, "finish_reason": None}
+            self._event(json.dumps({"id": "c", "object": "chat.completion.chunk", "choices": [choice]}))
+            time.sleep(PACE)
+        stop = {"index": 0, "delta": {}, "finish_reason": "stop"}
+        self._event(json.dumps({"id": "c", "object": "chat.completion.chunk", "choices": [stop]}))
+        self._event("[DONE]")
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _event(self, data: str) -> None:
+        event = f"data: {data}\n\n".encode()
+        self.wfile.write(b"%x\r\n%b\r\n" % (len(event), event))
+
+    def _whole(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory, endpoint: str) -> Iterator[Platform]:
+    limits = {"requests_per_minute": 1_000_000, "tokens_per_minute": 100_000_000, "concurrent": 1000}
+    config = {
+        "models": {"far": {"targets": [{"url": endpoint, "model": "m"}]}},
+        "limits": {"default": limits},
+    }
+    with running(tmp_path_factory.mktemp("releases") / "data", config) as started:
+        yield started
+
+
+@pytest.fixture
+async def fleet(platform: Platform) -> AsyncIterator[ControlFleet]:
+    client = Client()
+    yield ControlFleet(platform.data / "run" / "control.json", client)
+    await client.aclose()
+
+
+@pytest.fixture
+async def load(platform: Platform) -> AsyncIterator[Steady]:
+    """Clients that keep their connection and clients that do not, at the gateway itself and through it."""
+    address = urlsplit(platform.url)
+    asked = [get("/v1/models", platform.key), get("/livez"), get("/api/conversations", platform.key)]
+    asking = Steady(address.hostname or "", address.port or 0, asked, kept=8, fresh=4, pause=0.02)
+    yield asking
+    await asking.stop()
+
+
+async def ready(fleet: ControlFleet, service: str, label: str) -> None:
+    async with asyncio.timeout(30):
+        while not any(d.release == label and d.ready for d in await fleet.deployments(service)):
+            await asyncio.sleep(0.02)
+
+
+async def gone(fleet: ControlFleet, service: str, label: str) -> None:
+    async with asyncio.timeout(40):
+        while any(d.release == label for d in await fleet.deployments(service)):
+            await asyncio.sleep(0.02)
+
+
+async def replace(fleet: ControlFleet, load: Steady, service: str, old: str, new: str) -> None:
+    await load.more(50)
+    await fleet.ensure(service, new, 1)
+    await ready(fleet, service, new)
+    await load.more(50)
+    await fleet.remove(service, old)
+    await gone(fleet, service, old)
+    await load.more(50)
+
+
+@pytest.mark.parametrize("service", ["gateway", "chat", "auth"])
+async def test_a_module_is_replaced_under_load_and_back(
+    fleet: ControlFleet, load: Steady, service: str
+) -> None:
+    await fleet.add(Release(service=service, label="v2", note="the same again"))
+    await replace(fleet, load, service, "v1", "v2")
+    await replace(fleet, load, service, "v2", "v1")
+    assert load.faults == {}, load.first
+
+
+async def test_a_stream_outlasts_its_gateway(platform: Platform, fleet: ControlFleet, load: Steady) -> None:
+    await fleet.add(Release(service="gateway", label="v3"))
+    streaming = asyncio.create_task(asyncio.to_thread(platform.chat, "Hi", model="far", stream=True))
+    await asyncio.sleep(5 * PACE)
+    await fleet.ensure("gateway", "v3", 1)
+    await ready(fleet, "gateway", "v3")
+    await fleet.remove("gateway", "v1")
+    answer = await streaming
+    assert answer.status == 200
+    text = answer.body.decode()
+    assert text.endswith("data: [DONE]\n\n")
+    assert [f'"{number} "' in text for number in range(EVENTS)] == [True] * EVENTS
+    await gone(fleet, "gateway", "v1")
+    await replace(fleet, load, "gateway", "v3", "v1")
+    assert load.faults == {}, load.first
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [("/nowhere/program",), ("sh", "-c", "exit 3"), ("sleep", "600")],
+    ids=["missing", "falls", "mute"],
+)
+async def test_a_release_that_is_never_ready_troubles_nobody(
+    fleet: ControlFleet, load: Steady, argv: tuple[str, ...]
+) -> None:
+    label = f"bad-{len(argv)}-{argv[0].strip('/').split('/')[0]}"
+    await fleet.add(Release(service="chat", label=label, source=CommandSource(argv=argv)))
+    before = await fleet.instances("chat")
+    await fleet.ensure("chat", label, 1)
+    await load.more(200)
+    (bad,) = [d for d in await fleet.deployments("chat") if d.release == label]
+    assert bad.ready == 0
+    assert [one for one in await fleet.instances("chat") if one.release == "v1"] == list(before)
+    await fleet.remove("chat", label)
+    await gone(fleet, "chat", label)
+    assert load.faults == {}, load.first
+
+
+async def test_an_endpoint_beside_the_local_engine(fleet: ControlFleet, load: Steady, endpoint: str) -> None:
+    source = EndpointSource(url=endpoint, model="m")
+    await fleet.add(Release(service="inference", label="far", source=source))
+    await fleet.ensure("inference", "far", 1)
+    await ready(fleet, "inference", "far")
+    await load.more(50)
+    await fleet.remove("inference", "far")
+    await gone(fleet, "inference", "far")
+    assert load.faults == {}, load.first
+
+
+async def test_a_killed_supervisor_comes_back_with_both_releases(
+    platform: Platform, fleet: ControlFleet, tmp_path: Path
+) -> None:
+    await fleet.add(Release(service="chat", label="v4", overrides=Overrides(environment={"A": "b"})))
+    await fleet.ensure("chat", "v4", 2)
+    await ready(fleet, "chat", "v4")
+    pid = int((platform.data / "moonpool.lock").read_text())
+    os.kill(pid, signal.SIGKILL)
+    config = platform.data.with_suffix(".yaml")
+    command = [PROGRAM, "up", "--detach", "--wait", "--port", str(urlsplit(platform.url).port), "--json"]
+    up = await asyncio.to_thread(
+        subprocess.run,
+        [*command, "--data", str(platform.data), "--config", str(config)],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert up.returncode == 0, up.stderr
+    deployed = {d.release: (d.replicas, d.ready) for d in await fleet.deployments("chat")}
+    assert deployed == {"v1": (1, 1), "v4": (2, 2)}
+    listed = json.loads(platform.command("release", "list", "chat", "--json").stdout)["data"]
+    assert {one["label"]: one["replicas"] for one in listed}["v4"] == 2
+    refused = platform.command("release", "remove", "chat", "v4")
+    assert (refused.returncode, "chat@v4" in refused.stderr) == (1, True)
+    await fleet.remove("chat", "v4")
+    await gone(fleet, "chat", "v4")
+    wait_until(lambda: platform.command("release", "remove", "chat", "v4").returncode == 0, "it is removed")
