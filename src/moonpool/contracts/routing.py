@@ -76,9 +76,10 @@ class CookieRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Epoch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The weights that hold from `since` (Unix seconds) until the next epoch."""
+    """The weights that hold from `since` (Unix seconds) until the next epoch, and what got the rest then."""
 
     since: float
+    default: Label
     shares: Annotated[tuple[Share, ...], Meta(min_length=1)]
 
 

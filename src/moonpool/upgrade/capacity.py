@@ -30,7 +30,7 @@ def capacity_of(share: Share, ready: int) -> int:
 def wanted_weights(routing: Routing) -> dict[str, int]:
     """As the document says, the rest given to the default."""
     weights = {share.release: share.weight for share in routing.shares}
-    weights[routing.default] += FULL - sum(weights.values())
+    weights[routing.default] = weights.get(routing.default, 0) + FULL - sum(weights.values())
     return weights
 
 

@@ -42,8 +42,8 @@ class Router:
     """One service's. Immutable but for the cache of buckets; a new one is made when the document or
     what is ready changes.
 
-    `only` is the answer to every request when there is one release and no rule: the common case, which
-    need not call `route`. `chance` gives random floats in [0, 1).
+    `only` is the answer to every request when one release alone can be reached: the common case, which need
+    not call `route`; `plain` tells that the document names no other. `chance` gives random floats in [0, 1).
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Router:
         self.routing = routing
         self.effective: Effective = effective_weights(routing, ready)
         self._chance = chance
-        self._buckets = buckets
+        self.buckets = buckets
         self._unit = routing.unit
         killed = frozenset(routing.killed)
         self._live = frozenset(
@@ -75,6 +75,7 @@ class Router:
         self._cookies = self._compile_cookies()
         self._mirror = self._compile_mirror(killed, ready)
         self.only = self._compile_only()
+        self.plain = self.only is not None and len(routing.shares) == 1
 
     def route(
         self, caller: Principal, peer: str, headers: Mapping[bytes, bytes], conversation: str | None = None
@@ -127,12 +128,12 @@ class Router:
     def _bucket(self, caller: Principal, peer: str, conversation: str | None) -> int:
         if self._unit is Unit.REQUEST:
             if conversation is not None:
-                return self._buckets.of(conversation)
+                return self.buckets.of(conversation)
             return int(self._chance() * FULL)
         unit = caller.user or caller.service
         if self._unit is Unit.TENANT:
             unit = caller.tenant or unit
-        return self._buckets.of(unit) if unit else self._buckets.of_address(peer)
+        return self.buckets.of(unit) if unit else self.buckets.of_address(peer)
 
     def _asked_for(self, value: bytes) -> str:
         """The label that the header names for this service, "" when it names none."""
@@ -258,10 +259,8 @@ class _Pinned:
 
 def _layout(epoch: Epoch, routing: Routing) -> tuple[list[int], list[str]]:
     """Where the runs of buckets end that an epoch's weights make, and their releases."""
-    listed = {share.release for share in epoch.shares}
-    default = routing.default if routing.default in listed else epoch.shares[-1].release
-    past = Routing(service=routing.service, default=default, shares=epoch.shares)
-    found = runs(wanted_weights(past), default)
+    past = Routing(service=routing.service, default=epoch.default, shares=epoch.shares)
+    found = runs(wanted_weights(past), epoch.default)
     return [end for _, end in found], [label for label, _ in found]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from moonpool.contracts.routing import (
     FULL,
@@ -254,9 +255,9 @@ def test_the_time_of_an_id() -> None:
 
 def with_epochs(weight: int, unit: Unit = Unit.USER, **more: Any) -> Routing:
     epochs = (
-        Epoch(since=0.0, shares=(Share(release="v1"),)),
-        Epoch(since=1_000.0, shares=(Share(release="v1"), Share(release="v2", weight=5_000))),
-        Epoch(since=2_000.0, shares=(Share(release="v1"), Share(release="v2", weight=FULL))),
+        Epoch(since=0.0, default="v1", shares=(Share(release="v1"),)),
+        Epoch(since=1_000.0, default="v1", shares=(Share(release="v1"), Share(release="v2", weight=5_000))),
+        Epoch(since=2_000.0, default="v1", shares=(Share(release="v1"), Share(release="v2", weight=FULL))),
     )
     return routing(weight, pins=Pins(epochs=epochs), unit=unit, **more)
 
@@ -278,6 +279,18 @@ def test_pins_are_shared_out_by_the_weights_of_their_time() -> None:
     counts = Counter(compiled.route(user(n), "", {}, during).release for n in range(2_000))
 
     assert 880 < counts["v2"] < 1_120
+
+
+def test_pins_hold_when_the_new_release_becomes_the_default() -> None:
+    before, during = router(with_epochs(FULL)), conversation_of(1_500.0)
+    promoted = replace(
+        before.routing, default="v2", shares=(Share(release="v1"), Share(release="v2", weight=FULL))
+    )
+    after = router(promoted)
+
+    for number in range(50):
+        caller = user(number)
+        assert after.route(caller, "", {}, during) == before.route(caller, "", {}, during)
 
 
 def test_a_pin_to_what_is_gone_says_nothing() -> None:
