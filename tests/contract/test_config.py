@@ -9,6 +9,7 @@ import pytest
 
 from moonpool.adapters.config.file import FileConfig
 from moonpool.contracts.config import GatewayConfig, PlatformConfig
+from moonpool.contracts.documents.platform import PLATFORM
 from moonpool.core.errors import StartupError
 from moonpool.ports.config import ConfigSource
 
@@ -47,7 +48,7 @@ async def source(place: Place) -> AsyncIterator[ConfigSource[PlatformConfig]]:
 
 def follow(source: ConfigSource[PlatformConfig]) -> "asyncio.Queue[PlatformConfig]":
     queue: asyncio.Queue[PlatformConfig] = asyncio.Queue()
-    source.subscribe(queue.put_nowait)
+    source.subscribe(PLATFORM, lambda _name, _old, new: queue.put_nowait(new))
     return queue
 
 
@@ -94,10 +95,10 @@ async def test_a_subscriber_that_fails_keeps_nothing_from_the_others(
     told: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
 
-    def fail(_config: PlatformConfig) -> None:
+    def fail(_name: str, _old: PlatformConfig | None, _new: PlatformConfig) -> None:
         raise ZeroDivisionError
 
-    source.subscribe(fail)
+    source.subscribe(PLATFORM, fail)
     queue = follow(source)
     for port in (4444, 5555):
         place.write(f"gateway: {{port: {port}}}\n")

@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / ".importlinter"
-PACKAGES = ["cli", "wiring", "gateway", "services", "adapters", "asgi", "middleware", "balancing"]
-PACKAGES += ["http", "openai", "contracts", "ports", "core"]
+PACKAGES = ["cli", "wiring", "gateway", "configserver", "services", "adapters", "asgi", "middleware"]
+PACKAGES += ["balancing", "http", "openai", "contracts", "ports", "core"]
 SERVICES = ["auth", "user", "chat", "model", "inference", "training", "monitoring", "storage", "billing"]
 
 

@@ -51,15 +51,17 @@ def create_app(
     required: Mapping[str, Check] | None = None,
     optional: Mapping[str, Check] | None = None,
     exposition: Exposition | None = None,
+    standalone: bool = False,
 ) -> ASGIApp:
     """A service's whole application. Handlers may take `caller: Caller` as a dependency.
 
     `required` and `optional` are readiness checks beside the database's and the event log's own. With
-    `exposition`, signed calls of /metrics get that; who scrapes the socket gets this process's own.
+    `exposition`, signed calls of /metrics get that; who scrapes the socket gets this process's own. A
+    `standalone` application looks after its database itself and needs no event log.
     """
     health = Health(
-        {"database": parts.database.ping, **(required or {})},
-        {"events": parts.events.ping, **(optional or {})},
+        {**({} if standalone else {"database": parts.database.ping}), **(required or {})},
+        {**({} if standalone else {"events": parts.events.ping}), **(optional or {})},
         parts.shutdown,
     )
     app = Litestar(

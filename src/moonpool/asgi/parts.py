@@ -13,6 +13,7 @@ from moonpool.contracts.config import PlatformConfig
 from moonpool.contracts.manifest import Manifest
 from moonpool.core.clock import Clock
 from moonpool.ports.cache import Cache
+from moonpool.ports.config import ConfigSource
 from moonpool.ports.database import Database
 from moonpool.ports.events import EventLog
 from moonpool.ports.objects import Objects
@@ -49,4 +50,6 @@ class Parts:
     slot: str = ""
     spans: SpanExporter | None = None
     """None: nobody collects traces."""
+    documents: ConfigSource[PlatformConfig] | None = None
+    """Tells of changes of `config`, which stays as it was at the start; None: there will be none."""
     shutdown: Shutdown = field(default_factory=Shutdown)

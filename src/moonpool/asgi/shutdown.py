@@ -3,6 +3,8 @@
 told to end ──begin──► /readyz says draining ──► requests end ──► lifespans end ──► the deadline
 """
 
+from collections.abc import Callable
+
 from moonpool.core.clock import SYSTEM_CLOCK, Clock
 
 
@@ -10,11 +12,18 @@ class Shutdown:
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
         self._deadline: float | None = None
+        self._callbacks: list[Callable[[], None]] = []
+
+    def on_begin(self, callback: Callable[[], None]) -> None:
+        """Called once, when the process is told: for what would otherwise go on until the deadline."""
+        self._callbacks.append(callback)
 
     def begin(self, seconds: float) -> None:
         """The process is to have ended in that time. The first word counts."""
         if self._deadline is None:
             self._deadline = self._clock.monotonic() + seconds
+            for callback in self._callbacks:
+                callback()
 
     @property
     def begun(self) -> bool:

@@ -38,10 +38,12 @@ class CommandFailed(MoonpoolError):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Which platform, and with which key ("": none is known)."""
+    """Which platform, and with which key ("": none is known). `context` is for a module that is called
+    directly, without the gateway."""
 
     url: str
     key: str
+    context: bytes = b""
 
 
 class _ErrorObject(msgspec.Struct):
@@ -78,6 +80,12 @@ class Api:
 
     def post(self, path: str, shape: type[Shape], body: object) -> Shape:
         return self._call("POST", path, shape, msgspec.json.encode(body), {})
+
+    def put(self, path: str, shape: type[Shape], body: object) -> Shape:
+        return self._call("PUT", path, shape, msgspec.json.encode(body), {})
+
+    def patch(self, path: str, shape: type[Shape], body: object) -> Shape:
+        return self._call("PATCH", path, shape, msgspec.json.encode(body), {})
 
     def delete(self, path: str, shape: type[Shape]) -> Shape:
         return self._call("DELETE", path, shape, None, {})
@@ -140,6 +148,8 @@ async def _exchange(
     from moonpool.http.reading import iterate, read
 
     headers = {b"accept": b"*/*", b"user-agent": b"moonpool"}
+    if place.context:
+        headers[b"x-moonpool-context"] = place.context
     if place.key:
         headers[b"authorization"] = b"Bearer " + _header(place.key)
     if body is not None:

@@ -29,12 +29,12 @@ def doctor(
 
     `moonpool doctor --config models.yaml --json`
     """
-    from moonpool.wiring.configuration import load_config
+    from moonpool.wiring.configuration import starting_config
     from moonpool.wiring.diagnosis import Verdict, diagnose
     from moonpool.wiring.layout import Layout, default_data
 
-    document = load_config(str(config.absolute()) if config is not None else "")
     layout = Layout(data or default_data())
+    document = starting_config(str(config.absolute()) if config is not None else "", layout.run)
     out = console()
     checks = []
     for check in diagnose(layout, document, port=port):

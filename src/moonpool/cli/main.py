@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from moonpool.cli.chat import chat
+from moonpool.cli.config import app as config
 from moonpool.cli.doctor import doctor
 from moonpool.cli.down import down
 from moonpool.cli.explain import explain
@@ -38,6 +39,7 @@ app.command(rich_help_panel=PLATFORM)(status)
 app.command(rich_help_panel=PLATFORM)(doctor)
 app.command(rich_help_panel=PLATFORM)(serve)
 app.add_typer(release, rich_help_panel=PLATFORM)
+app.add_typer(config, rich_help_panel=PLATFORM)
 USE = "Using it"
 app.command(rich_help_panel=USE)(chat)
 app.command(rich_help_panel=USE)(models)

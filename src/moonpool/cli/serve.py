@@ -45,14 +45,15 @@ def serve(
     `moonpool serve --target=chat,billing --listen chat=http://0.0.0.0:8081 --listen billing=http://0.0.0.0:8082`
     """
     from moonpool.wiring import serve as serving
-    from moonpool.wiring.configuration import load_config
+    from moonpool.wiring.configuration import starting_config
     from moonpool.wiring.layout import Layout, default_data
 
     targets = tuple(name.strip() for name in target.split(",") if name.strip())
     if not targets:
         raise typer.BadParameter("name at least one module, for example gateway", param_hint="--target")
     path = str(config.absolute()) if config is not None else ""
-    document = load_config(path)
+    layout = Layout(data or default_data())
+    document = starting_config(path, layout.run)
     gateway = document.gateway
     host = f"[{gateway.host}]" if ":" in gateway.host else gateway.host
     plan = serving.ServePlan(
@@ -64,7 +65,7 @@ def serve(
         drain_timeout=gateway.drain_seconds,
         log_level=document.telemetry.log_level,
     )
-    raise typer.Exit(serving.serve(Layout(data or default_data()), plan))
+    raise typer.Exit(serving.serve(layout, plan))
 
 
 def _addresses(given: list[str] | None, variable: str, option: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from moonpool.cli.output import STYLES, console, print_json, say
 
 if TYPE_CHECKING:
     from moonpool.ports.discovery import Instance
+    from moonpool.wiring.operator import Note
 
 NOT_READY = 1
 NOT_RUNNING = 3
@@ -29,17 +30,20 @@ def status(data: DataOption = None, as_json: JsonOption = False) -> None:
     """
     from moonpool.wiring.layout import Layout, default_data
     from moonpool.wiring.lock import holder
+    from moonpool.wiring.operator import documents_note
     from moonpool.wiring.topology import read_topology
 
     layout = Layout(data or default_data())
     pid = holder(layout)
     modules = read_topology(layout.topology).modules if pid is not None else ()
+    note = documents_note(layout, modules)
     if as_json:
-        print_json({"running": pid is not None, "pid": pid, "modules": modules})
+        print_json({"running": pid is not None, "pid": pid, "modules": modules, "configuration": note})
     elif pid is None:
         say(f"No platform runs on {layout.root}.\n  → Start it with `moonpool up`.")
     else:
         _show(modules)
+        _show_note(note)
     if pid is None:
         raise typer.Exit(NOT_RUNNING)
     if not modules or any(module.state != "ready" for module in modules):
@@ -69,6 +73,17 @@ def _show(modules: "tuple[Instance, ...]") -> None:
     for one in modules:
         if one.reason:
             out.print(Text(f"{one.name}: {one.reason}", STYLES.get(one.state, "")))
+
+
+def _show_note(note: "Note") -> None:
+    if note.version:
+        say(f"Configuration: version {note.version}.")
+    if note.pending:
+        say(f"Changed, and waiting for the next start: {', '.join(note.pending)}")
+    if note.behind:
+        say(f"Without the newest configuration: {', '.join(note.behind)} (their logs say why)")
+    if note.away:
+        say(f"Going on without the config server: {', '.join(note.away)}")
 
 
 def _age(seconds: float) -> str:

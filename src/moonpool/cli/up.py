@@ -41,7 +41,7 @@ def up(
     ] = 120.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Start the platform: the gateway and the nine services, each a process of its own.
+    """Start the platform: the gateway, the nine services and the config server, each a process.
 
     Prints the address and the admin's key (also kept in DIR/admin.key). In the foreground Ctrl-C drains
     and stops it; a second Ctrl-C does not wait.
@@ -58,7 +58,7 @@ def up(
     from moonpool.wiring.layout import Layout, default_data
 
     layout = Layout(data or default_data())
-    plan = _plan(config, host, port)
+    plan = _plan(layout, config, host, port)
     progress = Progress(data=data, as_json=as_json, detached=detach, waits=wait)
     code = _background(layout, plan, progress, timeout if wait else None) if detach else None
     if code is None:
@@ -68,12 +68,12 @@ def up(
     raise typer.Exit(code)
 
 
-def _plan(config: Path | None, host: str | None, port: int | None) -> "Plan":
-    from moonpool.wiring.configuration import load_config
+def _plan(layout: "Layout", config: Path | None, host: str | None, port: int | None) -> "Plan":
+    from moonpool.wiring.configuration import starting_config
     from moonpool.wiring.planning import make_plan
 
     path = str(config.absolute()) if config is not None else ""
-    return make_plan(load_config(path), path=path, host=host, port=port)
+    return make_plan(starting_config(path, layout.run), path=path, host=host, port=port)
 
 
 def _foreground(layout: "Layout", plan: "Plan", progress: "Progress") -> int:

@@ -87,6 +87,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class InfrastructureConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """URLs; "" is the embedded default below the data folder. The scheme chooses the adapter."""
 
+    config: str = ""
+    """Where the config server keeps the documents: read from the file and the environment only."""
     events: str = ""
     cache: str = ""
     objects: str = ""

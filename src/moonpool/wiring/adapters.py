@@ -26,6 +26,7 @@ DURABLE = frozenset({"auth", "billing"})
 offset durable: what billing took before that does not come again. A key that was revoked must stay so."""
 LETTERS_MIGRATIONS = Path(__file__).parent.parent / "adapters/dead_letters/migrations"
 SERVICES_FOLDER = Path(__file__).parent.parent / "services"
+CONFIG_MIGRATIONS = Path(__file__).parent.parent / "configserver" / "migrations"
 
 
 def open_database(config: PlatformConfig, data: Path, service: str) -> Database:
@@ -43,6 +44,16 @@ def open_dead_letters(data: Path, key: bytes) -> DatabaseDeadLetters:
     """Beside the journal: what both hold must not be lost. `key` seals what clients have sent."""
     database = SqliteDatabase(data / "spool" / "letters.db", LETTERS_MIGRATIONS, synchronous="FULL")
     return DatabaseDeadLetters(database, [key])
+
+
+def open_config_database(config: PlatformConfig, data: Path) -> Database:
+    """A change that was answered survives a power cut."""
+    schemes: dict[str, Callable[[str], Database]] = {
+        "sqlite": lambda url: SqliteDatabase(_path(url), CONFIG_MIGRATIONS, synchronous="FULL"),
+    }
+    return _open(
+        config.infrastructure.config or f"sqlite://{data}/db/config.db", schemes, "infrastructure.config"
+    )
 
 
 def open_events(config: PlatformConfig, data: Path) -> EventLog:

@@ -17,7 +17,7 @@ from moonpool.core.context import Context
 from moonpool.core.deadline import Deadline
 from moonpool.core.errors import MoonpoolError, Unavailable, UpstreamMalformed
 from moonpool.core.handler import Filter, Handler, chain
-from moonpool.core.message import Request, Response
+from moonpool.core.message import Body, Request, Response
 from moonpool.core.principal import Principal
 from moonpool.core.trace import CURRENT
 from moonpool.http.address import Address
@@ -61,9 +61,25 @@ class ServiceCaller:
         self._handlers: dict[str, Handler] = {}
 
     async def call(
-        self, service: str, method: str, path: str, body: bytes = b"", *, timeouts: Timeouts = QUICK
+        self,
+        service: str,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        query: str = "",
+        timeouts: Timeouts = QUICK,
     ) -> bytes:
         """The body of a 200. Raises Unavailable or UpstreamError for everything else."""
+        return await read(await self._send(service, method, path, query, body, timeouts), ANSWER_LIMIT)
+
+    async def stream(self, service: str, path: str, query: str = "", *, timeouts: Timeouts) -> Body:
+        """GET: the body of a 200, as it comes. Raises as `call` does."""
+        return await self._send(service, "GET", path, query, b"", timeouts)
+
+    async def _send(
+        self, service: str, method: str, path: str, query: str, body: bytes, timeouts: Timeouts
+    ) -> Body:
         ctx = Context(self._clock)
         ctx.request_id = self._ids.new()
         ctx.deadline = Deadline(ctx.started + timeouts.total)
@@ -73,12 +89,12 @@ class ServiceCaller:
         place = CURRENT.get()
         if place is not None:
             ctx.trace_id, ctx.span_id, ctx.trace_flags = place.trace_id, place.span_id, place.flags
-        request = Request(method, path, "", {b"content-type": b"application/json"}, body)
+        request = Request(method, path, query, {b"content-type": b"application/json"}, body)
         response = await self._handler(service)(ctx, request)
-        answer = await read(response.body, ANSWER_LIMIT)
         if response.status != 200:
+            await read(response.body, ANSWER_LIMIT)
             raise Unavailable(f"the {service} service answered {response.status}")
-        return answer
+        return response.body
 
     def _handler(self, service: str) -> Handler:
         handler = self._handlers.get(service)

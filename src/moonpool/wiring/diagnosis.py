@@ -18,6 +18,7 @@ from moonpool.core.errors import StartupError
 from moonpool.wiring.layout import Layout
 from moonpool.wiring.listening import bind_tcp
 from moonpool.wiring.lock import holder
+from moonpool.wiring.operator import documents_note, last_known
 from moonpool.wiring.topology import read_topology
 
 PYTHON = (3, 11)
@@ -66,6 +67,7 @@ def diagnose(layout: Layout, config: PlatformConfig, *, port: int | None = None)
     yield check_clock(layout)
     yield check_port(config.gateway.host, config.gateway.port if port is None else port, running)
     yield check_platform(layout, running)
+    yield check_documents(layout, running)
 
 
 def check_python(version: tuple[int, int]) -> Check:
@@ -198,6 +200,37 @@ def check_platform(layout: Layout, running: int | None) -> Check:
         verdict = Verdict.FAIL if crashed else Verdict.WARN
         return Check("platform", verdict, ", ".join(ill), f"Their logs are in {layout.logs}.")
     return Check("platform", Verdict.OK, f"running (pid {running}), all {len(modules)} instances ready")
+
+
+def check_documents(layout: Layout, running: int | None) -> Check:
+    """How the processes stand with their configuration."""
+    if running is None:
+        known = last_known(layout)
+        count = len(known.documents) if known else 0
+        return Check("documents", Verdict.OK, f"{count} known from the last run" if known else "none yet")
+    note = documents_note(layout, read_topology(layout.topology).modules)
+    if note.away:
+        return Check(
+            "documents",
+            Verdict.WARN,
+            f"going on without the config server: {', '.join(note.away)}",
+            f"Everything serves with what was known; see {layout.log('config')}.",
+        )
+    if note.behind:
+        return Check(
+            "documents",
+            Verdict.WARN,
+            f"without the newest configuration: {', '.join(note.behind)}",
+            f"Their logs in {layout.logs} say why.",
+        )
+    if note.pending:
+        return Check(
+            "documents",
+            Verdict.WARN,
+            f"waiting for the next start: {', '.join(note.pending)}",
+            "`moonpool down`, then `moonpool up`.",
+        )
+    return Check("documents", Verdict.OK, f"version {note.version} everywhere")
 
 
 def _installed(name: str) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from moonpool.adapters.config.server import ServerConfig
 from moonpool.adapters.discovery.file import FileDiscovery
 from moonpool.balancing.api import ApiBalancer
 from moonpool.balancing.pools import Pools
@@ -19,7 +20,8 @@ from moonpool.ports.discovery import Discovery
 from moonpool.ports.events import EventLog
 from moonpool.wiring.adapters import open_events
 from moonpool.wiring.clients import ServiceCaller
-from moonpool.wiring.configuration import load_config, overridden
+from moonpool.wiring.configuration import overridden
+from moonpool.wiring.documents import begin_documents, open_documents
 from moonpool.wiring.following import TopologyFollower
 from moonpool.wiring.resilience import Resilience
 from moonpool.wiring.settings import ModuleSettings
@@ -27,8 +29,12 @@ from moonpool.wiring.settings import ModuleSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Infrastructure:
-    """Made before anything is started; `components` start in their order."""
+    """Made before anything is started; `components` start in their order.
 
+    `config` is what the process starts with; `documents` tells what becomes of it.
+    """
+
+    documents: ServerConfig
     config: PlatformConfig
     data: Path
     clock: Clock
@@ -60,10 +66,10 @@ class ClientComponent:
 def open_infrastructure(settings: ModuleSettings) -> Infrastructure:
     """Raises StartupError for a broken configuration."""
     data = Path(settings.data)
-    config = overridden(load_config(settings.config), settings.overrides)
+    beginning = begin_documents(settings)
+    config = overridden(beginning.config, settings.overrides)
     clock = SYSTEM_CLOCK
     chance = random.Random()  # noqa: S311 - draws endpoints, guards nothing
-    events = open_events(config, data)
     discovery = FileDiscovery(Path(settings.topology))
     pools = Pools()
     client = Client(clock=clock)
@@ -80,7 +86,10 @@ def open_infrastructure(settings: ModuleSettings) -> Infrastructure:
         balancer=ApiBalancer(clock, chance),
         clock=clock,
     )
+    documents = open_documents(settings, beginning, caller, log)
+    events = open_events(config, data)
     return Infrastructure(
+        documents=documents,
         config=config,
         data=data,
         clock=clock,
@@ -93,5 +102,5 @@ def open_infrastructure(settings: ModuleSettings) -> Infrastructure:
         signer=signer,
         resilience=resilience,
         caller=caller,
-        components=[ClientComponent(client), events, TopologyFollower(discovery, pools)],
+        components=[ClientComponent(client), events, TopologyFollower(discovery, pools), documents],
     )

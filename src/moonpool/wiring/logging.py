@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import structlog
@@ -41,16 +41,53 @@ def set_up(*, module: str, instance: str, level: str, fd: int = 2) -> FilteringB
     chain = processors(fields)
     structlog.configure(
         processors=chain,
-        wrapper_class=structlog.make_filtering_bound_logger(number),
+        wrapper_class=cast("type[FilteringBoundLogger]", _Levelled.at(number)),
         logger_factory=lambda *_: writer,
         cache_logger_on_first_use=True,
     )
     handler = _Bridge(chain, writer)
-    logging.basicConfig(level=number, handlers=[handler], force=True)
-    for name in NOISY:
-        logging.getLogger(name).setLevel(max(number, logging.WARNING))
+    logging.basicConfig(handlers=[handler], force=True)
+    _set_standard(number)
     logger: FilteringBoundLogger = structlog.get_logger()
     return logger
+
+
+def set_level(level: str) -> None:
+    """For the whole process, from now on: every logger that there is follows. Before `set_up`: nothing."""
+    number = LEVELS.get(level.lower(), logging.INFO)
+    wrapper = structlog.get_config()["wrapper_class"]
+    if isinstance(wrapper, _Levelled):
+        wrapper.become(number)
+        _set_standard(number)
+
+
+def _set_standard(number: int) -> None:
+    logging.getLogger().setLevel(number)
+    for name in NOISY:
+        logging.getLogger(name).setLevel(max(number, logging.WARNING))
+
+
+class _Levelled(type):
+    """A class of loggers whose level can change: a method below it is one that does nothing, as structlog has
+    it, and changing the class changes all loggers at once. That a line is not wanted still costs nothing."""
+
+    @classmethod
+    def at(cls, number: int) -> "_Levelled":
+        made = cls("LevelledLogger", (structlog.make_filtering_bound_logger(logging.DEBUG),), {})
+        made.become(number)
+        return made
+
+    def become(cls, number: int) -> None:
+        pattern = structlog.make_filtering_bound_logger(number)
+        for name in _METHODS:
+            setattr(cls, name, getattr(pattern, name))
+
+
+_METHODS = tuple(
+    f"{prefix}{name}"
+    for name in ("debug", "info", "msg", "warning", "warn", "error", "critical", "fatal", "exception", "log")
+    for prefix in ("", "a")
+)
 
 
 def processors(fields: dict[str, str]) -> list[Processor]:

@@ -57,7 +57,7 @@ async def run_service(
     await group.start()
     try:
         create = cast(Callable[[Parts], ASGIApp], resolve(f"moonpool.services.{name}.app:create"))
-        await _serve(create(parts), parts.shutdown, settings, sockets, stop, ready)
+        await serve_application(create(parts), parts.shutdown, settings, sockets, stop, ready)
     finally:
         await group.stop()
 
@@ -94,6 +94,7 @@ def _parts(
         log=infrastructure.log,
         context_key=settings.secrets.context,
         secrets=dict(settings.secrets.own),
+        documents=infrastructure.documents,
         shutdown=Shutdown(infrastructure.clock),
         spans=spans,
     )
@@ -166,7 +167,7 @@ async def _uvicorn(server: uvicorn.Server, sockets: list[socket.socket]) -> None
         await server.serve(sockets=sockets)
 
 
-async def _serve(
+async def serve_application(
     app: ASGIApp,
     shutdown: Shutdown,
     settings: ModuleSettings,

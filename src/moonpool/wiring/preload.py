@@ -26,6 +26,7 @@ LIBRARIES = (
 OURS = (
     "moonpool.wiring.runner",
     "moonpool.wiring.modules",
+    "moonpool.wiring.configserver",
     *(f"moonpool.services.{name}.app" for name in SERVICES),
 )
 

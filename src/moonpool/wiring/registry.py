@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import msgspec
 
 from moonpool.contracts.config import SERVICES
+from moonpool.contracts.documents.wire import CONFIG
 from moonpool.contracts.manifest import Manifest
 from moonpool.core.errors import StartupError
 from moonpool.wiring.secrets import Secrets, context_key, derive
@@ -80,6 +81,7 @@ def _service(name: str, *secrets: str) -> Module:
         entry="moonpool.wiring.modules:run_service",
         manifest=f"moonpool.services.{name}.manifest:MANIFEST",
         secrets=secrets,
+        needs=(CONFIG,),
     )
 
 
@@ -91,12 +93,17 @@ REGISTRY: tuple[Module, ...] = (
         entry="moonpool.wiring.modules:run_gateway",
         secrets=("spool",),
         public=True,
-        needs=SERVICES,
+        needs=(*SERVICES, CONFIG),
     ),
     *(_service(name, *OWN_SECRETS.get(name, ())) for name in SERVICES),
+    Module(
+        name=CONFIG,
+        entry="moonpool.wiring.configserver:run_config",
+        manifest="moonpool.configserver.manifest:MANIFEST",
+    ),
 )
 
-START_FIRST = ("inference", GATEWAY, "auth", "model")
+START_FIRST = ("inference", GATEWAY, "auth", "model", CONFIG)
 """All start at the same time; these are forked first: the model's load takes longest, and the gateway
 answers (if only "not yet") from the moment it accepts."""
 

@@ -7,7 +7,7 @@ import httpx
 
 from moonpool.asgi.shutdown import Shutdown
 from moonpool.wiring.listening import bind_unix
-from moonpool.wiring.modules import _serve
+from moonpool.wiring.modules import serve_application
 from moonpool.wiring.settings import ModuleSettings
 
 DRAIN = 5.0
@@ -37,7 +37,7 @@ async def test_told_to_stop(tmp_path: Path) -> None:
         name="x", instance="x-0-1", endpoint=f"unix:{path}", data=".", topology="t", drain_timeout=DRAIN
     )
     ready = asyncio.Event()
-    serving = asyncio.create_task(_serve(app, shutdown, settings, [bind_unix(path)], stop, ready.set))
+    serving = asyncio.create_task(serve_application(app, shutdown, settings, [bind_unix(path)], stop, ready.set))
     await ready.wait()
     async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(path))) as client:
         asking = asyncio.create_task(client.get("http://x/"))

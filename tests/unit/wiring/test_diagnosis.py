@@ -29,6 +29,7 @@ def test_a_diagnosis_changes_nothing(layout):
             "clock",
             "port",
             "platform",
+            "documents",
         )
     ]
     assert not layout.root.exists()

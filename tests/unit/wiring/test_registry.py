@@ -1,6 +1,7 @@
 import pytest
 
 from moonpool.contracts.config import SERVICES
+from moonpool.contracts.documents.wire import CONFIG
 from moonpool.core.errors import StartupError
 from moonpool.wiring.registry import GATEWAY, REGISTRY, Module, find, secrets_of, start_order, stop_waves
 
@@ -13,8 +14,8 @@ def names(modules):
     return [module.name for module in modules]
 
 
-def test_the_registry_has_the_gateway_and_the_nine():
-    assert names(REGISTRY) == [GATEWAY, *SERVICES]
+def test_the_registry_has_the_gateway_the_nine_and_the_config_server():
+    assert names(REGISTRY) == [GATEWAY, *SERVICES, CONFIG]
     assert [one.name for one in REGISTRY if one.public] == [GATEWAY]
 
 

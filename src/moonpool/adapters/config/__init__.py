@@ -1,1 +1,1 @@
-"""Configuration: a YAML file and the environment."""
+"""Configuration: from a YAML file and the environment, or from the config server."""

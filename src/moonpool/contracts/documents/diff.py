@@ -1,6 +1,7 @@
 """What differs between two versions of a document, path by path; and changes of single paths. Pure."""
 
 from collections.abc import Iterator, Mapping
+from types import UnionType
 from typing import Literal
 
 import msgspec
@@ -21,18 +22,39 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def differences(old: object, new: object, path: Path = ()) -> Iterator[tuple[Path, object, object]]:
     """(path, old, new), the deepest path that tells it; `msgspec.UNSET` stands for nothing there."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in dict.fromkeys((*old, *new)):
+    if _both(old, new, Mapping):
+        before, after = _section(old), _section(new)
+        for key in dict.fromkeys((*before, *after)):
+            yield from differences(before.get(key, _NOTHING), after.get(key, _NOTHING), (*path, key))
+    elif _both(old, new, list | tuple):
+        first, second = _entries(old), _entries(new)
+        for index in range(max(len(first), len(second))):
             yield from differences(
-                old.get(key, msgspec.UNSET), new.get(key, msgspec.UNSET), (*path, str(key))
+                first[index] if index < len(first) else _NOTHING,
+                second[index] if index < len(second) else _NOTHING,
+                (*path, index),
             )
-    elif isinstance(old, list | tuple) and isinstance(new, list | tuple):
-        for index in range(max(len(old), len(new))):
-            before = old[index] if index < len(old) else msgspec.UNSET
-            after = new[index] if index < len(new) else msgspec.UNSET
-            yield from differences(before, after, (*path, index))
     elif old != new or type(old) is not type(new):
         yield path, old, new
+
+
+_NOTHING = msgspec.UNSET
+
+
+def _both(old: object, new: object, kind: type | UnionType) -> bool:
+    """Whether both have parts, or one has and the other is not there: then each part tells its own story."""
+    if old is _NOTHING or new is _NOTHING:
+        there = new if old is _NOTHING else old
+        return isinstance(there, kind) and bool(there)
+    return isinstance(old, kind) and isinstance(new, kind)
+
+
+def _section(value: object) -> dict[str, object]:
+    return {str(key): part for key, part in value.items()} if isinstance(value, Mapping) else {}
+
+
+def _entries(value: object) -> list[object]:
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def diff(old: object, new: object) -> list[Change]:

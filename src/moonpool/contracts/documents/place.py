@@ -63,3 +63,18 @@ def child(data: object, part: str | int) -> object:
     if isinstance(data, list) and isinstance(part, int) and part < len(data):
         return data[part]
     return None
+
+
+def lookup(data: object, path: Path) -> tuple[bool, object]:
+    """Whether there is something at `path`, and what."""
+    inside = data
+    for part in path:
+        if isinstance(part, int):
+            if not isinstance(inside, list | tuple) or part >= len(inside):
+                return False, None
+            inside = inside[part]
+        elif isinstance(inside, Mapping) and part in inside:
+            inside = inside[part]
+        else:
+            return False, None
+    return True, inside

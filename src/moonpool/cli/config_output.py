@@ -1,0 +1,63 @@
+"""How `moonpool config` shows versions and changes."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from moonpool.cli.output import console, print_json, say
+
+if TYPE_CHECKING:
+    from moonpool.configserver.views import Outcome
+    from moonpool.contracts.documents.diff import Change
+
+
+def tell(outcome: "Outcome", as_json: bool) -> None:
+    if as_json:
+        print_json(outcome)
+        return
+    if not outcome.changed:
+        say(f"{outcome.name} is so already, in version {outcome.version}.")
+        return
+    say(f"{outcome.name} is now version {outcome.version}.")
+    show_changes(outcome.changes)
+    show_waiting(outcome)
+
+
+def show_changes(changes: "list[Change]") -> None:
+    from rich.text import Text
+
+    out = console()
+    for change in changes:
+        if change.kind == "added":
+            out.print(Text(f"+ {change.path}: {_brief(change.new)}", "green"))
+        elif change.kind == "removed":
+            out.print(Text(f"- {change.path}: {_brief(change.old)}", "red"))
+        else:
+            out.print(Text(f"~ {change.path}: {_brief(change.old)} → {_brief(change.new)}", "yellow"))
+
+
+def show_waiting(outcome: "Outcome") -> None:
+    if outcome.restart:
+        say(f"Wait for the next start (`moonpool down`, `moonpool up`): {', '.join(outcome.restart)}")
+    if outcome.shadowed:
+        say(f"The environment (MOONPOOL_…) sets otherwise: {', '.join(outcome.shadowed)}")
+
+
+def _brief(value: object) -> str:
+    import msgspec
+
+    return msgspec.json.encode(value).decode()
+
+
+def table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console().print(table)
+
+
+def when(moment: float) -> str:
+    return datetime.fromtimestamp(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")
