@@ -22,7 +22,7 @@ from harness.platform import Platform, running, wait_until
 from moonpool.contracts.config import PlatformConfig
 
 RESILIENCE: dict[str, Any] = {
-    "timeouts": {"total": 15.0, "connect": 1.0, "first_byte": 1.5, "between_bytes": 1.0},
+    "timeouts": {"total": 15.0, "connect": 1.0, "first_token": 1.5, "whole": 1.5, "between_tokens": 1.0},
     "retry": {"budget_per_second": 1000.0},
 }
 """What the platform of this file is told beside the defaults. Short times, since tests wait for them; and a

@@ -116,21 +116,25 @@ class Stream:
         else:
             callback(self.outcome, self.error)
 
-    async def begun(self, worth: Worth) -> None:
+    async def begun(self, worth: Worth) -> bool:
         """Returns once `worth` says of what has come (all of it in one piece) that it is content, or when the
         body is over or too long to be looked at. Only before a consumer is connected.
 
-        Raises the error of a body that broke off before. Cancelling this cancels nothing else.
+        False for one that came to its end without content. Raises the error of a body that broke off before,
+        or what `worth` raises. Cancelling this cancels nothing else.
         """
-        if not self._ended and not self._is_worth(worth):
+        if not (self._ended or self._paused or self._is_worth(worth)):
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._begun = worth, waiter
             try:
                 await waiter
             finally:
                 self._begun = None
-        if self.error is not None and not self._is_worth(worth):
+        if self._is_worth(worth) or not self._ended or self.outcome is not None:
+            return True
+        if self.error is not None:
             raise self.error
+        return False
 
     def _is_worth(self, worth: Worth) -> bool:
         held = self._held
@@ -139,8 +143,13 @@ class Stream:
     def _tell_begun(self) -> None:
         assert self._begun is not None
         worth, waiter = self._begun
-        if not waiter.done() and (self._ended or self._paused or self._is_worth(worth)):
-            waiter.set_result(None)
+        if waiter.done():
+            return
+        try:
+            if self._ended or self._paused or self._is_worth(worth):
+                waiter.set_result(None)
+        except MoonpoolError as error:
+            waiter.set_exception(error)
 
     # ── for the consumer ───────────────────────────────────────────────────────────────────────────
 

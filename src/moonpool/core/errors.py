@@ -8,7 +8,7 @@
     │   └── ClientGone 499             nobody is left to answer
     ├── PlatformError       5xx        we can mend it
     │   ├── InternalError 500 · Unavailable 503 · Overloaded 503 · DeadlineExceeded 504
-    │   ├── CircuitOpen 503                no endpoint may be asked right now
+    │   ├── CircuitOpen 503 · Throttled 429      no endpoint may be asked right now
     │   └── UpstreamError 502          an attempt at an endpoint failed
     │       ├── ConnectFailed · ConnectionReset · UpstreamMalformed
     │       ├── FirstByteTimeout 504 · StreamStalled 504
@@ -150,6 +150,14 @@ class CircuitOpen(Unavailable):
     """The endpoints that could answer have failed a moment ago, and are left alone until `retry_after`."""
 
     code = "circuit_open"
+
+
+class Throttled(CircuitOpen):
+    """As CircuitOpen, but all that the endpoints did was to ask for a pause: nobody's failure."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
 
 
 class Overloaded(PlatformError):

@@ -24,6 +24,7 @@ from moonpool.core.errors import (
     PayloadTooLarge,
     StreamStalled,
     StreamTruncated,
+    Throttled,
     UpstreamError,
     UpstreamMalformed,
 )
@@ -89,6 +90,9 @@ class Attempts:
             ctx.flags.append(Flag.NO_HEALTHY_UPSTREAM)
             wait = self._breakers.retry_after(candidates, now)
             ctx.decide("circuit_breaker", "open", f"{ctx.tier.name}, for {wait:.1f} s")
+            causes = {self._breakers.of(candidate).cause for candidate in candidates}
+            if causes == {Verdict.RATE_LIMITED}:
+                raise Throttled(f"every endpoint of {ctx.tier.name} asked for a pause", retry_after=wait)
             raise CircuitOpen(f"every instance of {ctx.tier.name} has failed just now", retry_after=wait)
         if ctx.attempts:
             return fresh(ctx, admitted) or admitted
@@ -156,7 +160,8 @@ async def _opened(response: Response, body: Stream, judge: Judge, held: "_Held")
     """A stream whose first content is there, and not taken from its beginning yet."""
     response = _judged(response, body, judge)
     try:
-        await body.begun(is_content)
+        if not await body.begun(is_content):
+            raise StreamTruncated("the endpoint's stream ended before its first content")
     except BaseException:
         body.cancel()
         raise
@@ -231,11 +236,19 @@ class _Held:
         ctx.decide("transport", "failed", error.message)
         self.lease.release(failed=True)
         if isinstance(error, Answered):
-            limited = error.response.status == 429
-            verdict = Verdict.RATE_LIMITED if limited else Verdict.STATUS_5XX
-            self._permit.failed(now, verdict, error.retry_after)
+            error.release = record.release
+            self._refused(error, now)
         else:
             self._permit.failed(now, VERDICTS.get(type(error), Verdict.TRUNCATION))
+
+    def _refused(self, error: Answered, now: float) -> None:
+        status = error.response.status
+        if self.lease.endpoint.internal and status in (429, 503) and error.retry_after is not None:
+            self._permit.neutral(now)  # a full queue: it serves others, and is free again in a moment
+        elif status == 429:
+            self._permit.failed(now, Verdict.RATE_LIMITED, error.retry_after)
+        else:
+            self._permit.failed(now, Verdict.STATUS_5XX, error.retry_after)
 
     def given_up(self, error: BaseException) -> None:
         record = self.record

@@ -339,8 +339,8 @@ class Breaker:
         self._change(State.OPEN)
 
     def _hold(self, now: float, retry_after: float) -> None:
+        # To the second: whoever waits in the retry filter waits exactly that long, and a little spread beyond.
         pause = min(retry_after, self.policy.open_longest)
-        pause *= 1.0 + self.policy.jitter * self._random()  # never early, and not all gateways at once
         self._until = max(self._until, now + pause)
         self._held = True
         self.cause = Verdict.RATE_LIMITED

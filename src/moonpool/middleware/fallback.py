@@ -76,8 +76,8 @@ class FallbackFilter:
         try:
             response = await next(ctx, request)
         except PlatformError as error:
-            if not ctx.service:  # the gateway's own routes have nobody to stand in for them
-                raise
+            if not ctx.service or error.status == 429:
+                raise  # the gateway's own routes have nobody to stand in; a pause is nobody's failure
             return await self._instead(ctx, request, Failure(error, None))
         if response.status < 500:
             if ctx.route.remember is not Remember.NO:

@@ -20,6 +20,7 @@ from moonpool.core.clock import Clock
 from moonpool.core.context import Attempt, Context
 from moonpool.core.errors import MoonpoolError
 from moonpool.core.principal import Principal
+from moonpool.core.trace import SAMPLED
 from moonpool.ports.events import Event, EventLog
 
 INTERVAL = 0.25
@@ -28,6 +29,8 @@ SHARE = 25
 """Ordinary requests kept a round: a hundred a second, so on a quiet platform all of them."""
 NOTABLE_SHARE = SHARE * 10
 """Flagged and failed ones kept a round."""
+TRACED = 1000
+"""Requests whose spans are exported a round."""
 INTRODUCED = 10_000
 """Callers whose fields of the access log are kept ready."""
 _NONE = "[]"
@@ -50,7 +53,14 @@ class Finished(NamedTuple):
 
     @property
     def notable(self) -> bool:
-        return self.status >= 500 or bool(self.ctx.flags) or self.outcome is Outcome.FAILED
+        ctx = self.ctx
+        return (
+            self.status >= 500
+            or bool(ctx.flags)
+            or len(ctx.attempts) > 1
+            or self.outcome is Outcome.FAILED
+            or bool(ctx.fallback)
+        )
 
 
 class Recorder:
@@ -64,12 +74,15 @@ class Recorder:
         *,
         keep: int = 1000,
         access: Callable[[Iterable[bytes]], None] | None = None,
+        export: Callable[[list[Finished]], None] | None = None,
     ) -> None:
         self._events = events
         self._clock = clock
         self._log = log
         self._keep = keep
         self._access = access
+        self._export = export
+        self._traced: list[Finished] = []
         self._lines: list[bytes] = []
         self._kept: list[Finished] = []
         self._ordinary = SHARE
@@ -86,7 +99,14 @@ class Recorder:
             self._lines.append(self._line(finished))
             if len(self._lines) >= LINES:
                 self._write()
-        if finished.notable:
+        notable = finished.notable
+        if (
+            self._export is not None
+            and (notable or finished.ctx.trace_flags & SAMPLED)
+            and len(self._traced) < TRACED
+        ):
+            self._traced.append(finished)
+        if notable:
             if self._notable:
                 self._notable -= 1
                 self._keep_for_now(finished)
@@ -166,6 +186,9 @@ class Recorder:
         self._ordinary, self._notable = SHARE, NOTABLE_SHARE
         kept, self._kept = self._kept, []
         self._write()
+        if self._export is not None and self._traced:
+            traced, self._traced = self._traced, []
+            self._export(traced)
         if not kept:
             return
         try:

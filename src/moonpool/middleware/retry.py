@@ -13,6 +13,7 @@ from moonpool.core.body import Stream
 from moonpool.core.context import Context
 from moonpool.core.decisions import Flag
 from moonpool.core.errors import (
+    CircuitOpen,
     ConnectFailed,
     ConnectionReset,
     FirstByteTimeout,
@@ -70,6 +71,8 @@ class Retry:
             attempt += 1
             try:
                 return await next(ctx, request)
+            except CircuitOpen:
+                raise error from None  # an endpoint's own words say more
             except UpstreamError as failure:
                 if not self._may_repeat(ctx, request, failure):
                     raise
@@ -106,7 +109,10 @@ class Retry:
 
 
 def repeatable(ctx: Context, request: Request) -> bool:
-    """Whether doing it twice is as good as once: asking a model changes nothing anywhere."""
+    """Whether doing it twice is as good as once: asking a model changes nothing anywhere. A streamed body is
+    gone when an endpoint has seen it."""
+    if isinstance(request.body, Stream):
+        return False
     return request.method in IDEMPOTENT or ctx.route.balancer is BalancerKind.INFERENCE
 
 

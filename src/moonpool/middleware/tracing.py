@@ -5,7 +5,6 @@ body is over hands one finished record to the recorder and the metrics. Nothing 
 published while the request runs (middleware/recorder.py does that, in batches).
 """
 
-import re
 import time
 from os import urandom
 
@@ -18,21 +17,33 @@ from moonpool.core.decisions import Flag
 from moonpool.core.errors import InternalError, MoonpoolError
 from moonpool.core.handler import Handler
 from moonpool.core.message import Request, Response
+from moonpool.core.trace import parse
 from moonpool.middleware.metrics import Histogram, RequestMetrics
 from moonpool.middleware.recorder import Finished, Recorder
+from moonpool.middleware.sampling import Sampler
 from moonpool.middleware.server_timing import ASKED, NAME, server_timing
+from moonpool.middleware.verdicts import Verdicts
 from moonpool.openai.errors import render_error
 
-_TRACEPARENT = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
-_NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
+NOTHING_SAMPLED = Sampler(0.0)
 BLOCK = 34 * 128
 """Bytes drawn from the system at once."""
 
 
 class Tracing:
-    def __init__(self, recorder: Recorder, metrics: RequestMetrics, log: FilteringBoundLogger) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        metrics: RequestMetrics,
+        log: FilteringBoundLogger,
+        *,
+        sampler: Sampler = NOTHING_SAMPLED,
+        verdicts: Verdicts | None = None,
+    ) -> None:
         self._recorder = recorder
         self._metrics = metrics
+        self._sampler = sampler
+        self._verdicts = verdicts
         self._log = log
         self._ids = RequestIds()
 
@@ -42,8 +53,7 @@ class Tracing:
     async def __call__(self, ctx: Context, request: Request, next: Handler) -> Response:
         self._metrics.active += 1
         self._ids.name(ctx)
-        if b"traceparent" in request.headers:
-            _join_trace(ctx, request)
+        self._place(ctx, request)
         try:
             response = await next(ctx, request)
         except MoonpoolError as error:
@@ -70,6 +80,16 @@ class Tracing:
         else:
             self._finish(ctx, request, response.status, len(body), None, Outcome.COMPLETED)
         return response
+
+    def _place(self, ctx: Context, request: Request) -> None:
+        """Continue the caller's trace, or begin one (W3C Trace Context, level 1)."""
+        headers = request.headers
+        if b"traceparent" in headers:
+            place = parse(headers[b"traceparent"], headers.get(b"tracestate", b""))
+            if place is not None:
+                ctx.trace_id, ctx.parent_id, ctx.trace_flags, ctx.trace_state = place
+                return
+        ctx.trace_flags = self._sampler.flags(ctx.trace_id, ctx.started)
 
     def _follow(self, ctx: Context, request: Request, status: int, stream: Stream) -> None:
         observed = _Observed(ctx, self._metrics)
@@ -101,6 +121,8 @@ class Tracing:
         metrics.finished(ctx.route.path, ctx.release, status, ended - ctx.started)
         for flag in ctx.flags:
             metrics.flagged(flag)
+        if self._verdicts is not None:
+            self._verdicts.count(ctx)
         self._recorder.add(Finished(ctx, request.method, request.peer, status, size, first, ended, outcome))
 
 
@@ -165,16 +187,3 @@ class RequestIds:
             start, end = 0, digits
             self._at = digits
         return self._digits[start:end]
-
-
-def _join_trace(ctx: Context, request: Request) -> None:
-    """Continue the caller's trace (W3C Trace Context, level 1)."""
-    match = _TRACEPARENT.fullmatch(request.headers[b"traceparent"])
-    if match is None:
-        return
-    trace_id, parent, flags = (group.decode() for group in match.groups())
-    if trace_id != _NO_TRACE and parent != _NO_SPAN:
-        ctx.trace_id = trace_id
-        ctx.parent_id = parent
-        ctx.trace_flags = int(flags, 16)
-        ctx.trace_state = request.header(b"tracestate") or ""

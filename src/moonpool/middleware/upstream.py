@@ -5,6 +5,7 @@ from moonpool.balancing.web import WebBalancer
 from moonpool.contracts import context as signed
 from moonpool.core.context import Context
 from moonpool.core.message import Request, Response
+from moonpool.core.trace import child_id, render
 from moonpool.middleware.answered import Answered, asked_wait
 from moonpool.middleware.attempt import Attempts
 from moonpool.middleware.signing import ContextSigner
@@ -90,4 +91,5 @@ def add_internal(headers: dict[bytes, bytes], ctx: Context, signer: ContextSigne
 
 
 def traceparent(ctx: Context) -> bytes:
-    return b"00-%b-%b-%02x" % (ctx.trace_id.encode(), ctx.span_id.encode(), ctx.trace_flags)
+    """That of the attempt which is about to be made, a child of the request's span."""
+    return render(ctx.trace_id, child_id(ctx.span_id, len(ctx.attempts)), ctx.trace_flags)

@@ -4,8 +4,15 @@ Comments (DeepSeek sends them while a request is queued) are none, and neither i
 which only says that the assistant speaks: servers send it before they have begun to work.
 """
 
-LOOKED_AT = 32 * 1024
-"""Bytes without a whole event after which it is not waited any longer."""
+import re
+
+import msgspec
+
+from moonpool.core.errors import UpstreamError, UpstreamMalformed
+
+LARGEST = 32 * 1024
+"""Bytes of the first event; what is longer is no chunk of a model's answer."""
+_FIELDS = (b":", b"data:", b"event:", b"id:", b"retry:")
 _ROLE = b'"role":'
 _NOTHING_YET = (
     b'"content":""',
@@ -15,20 +22,47 @@ _NOTHING_YET = (
     b'"delta":{"role":"assistant"}',
     b'"delta": {"role": "assistant"}',
 )
-_SOMETHING = (b'"tool_calls":', b'"reasoning_content":"', b'"finish_reason":"', b'"finish_reason": "')
+_SOMETHING = re.compile(rb'"tool_calls":|"reasoning_content": ?"[^"]|"finish_reason": ?"')
+
+
+class _Opening(msgspec.Struct):
+    error: object = None
+
+
+_decode = msgspec.json.Decoder(_Opening).decode
 
 
 def is_content(begun: bytes) -> bool:
-    """Of a stream's bytes so far. Wrong guesses cost little: what is taken for content ends retrying early."""
+    """Of a stream's bytes so far.
+
+    Raises UpstreamMalformed when they are no events of JSON, and UpstreamError when the first one tells of an
+    error.
+    """
     if b"\r" in begun:
         begun = begun.replace(b"\r\n", b"\n")
-    if not begun.lstrip(b"\n").startswith((b":", b"data:")):
-        return bool(begun.strip())
-    events = [event.lstrip(b"\n") for event in begun.split(b"\n\n")[:-1]]
-    told = [event for event in events if event and not event.startswith(b":")]
+    begun = begun.lstrip(b"\n")
+    if begun and not begun.startswith(_FIELDS) and len(begun) > len(b"retry:"):
+        raise UpstreamMalformed("the endpoint's stream is no stream of events")
+    events = begun.split(b"\n\n")
+    if len(events[-1]) > LARGEST:
+        raise UpstreamMalformed(f"the endpoint's first event is larger than {LARGEST} bytes")
+    told = [event for event in events[:-1] if event and not event.startswith(b":")]
     if not told:
-        return len(begun) >= LOOKED_AT
+        return False
     first = told[0]
+    _check(first)
     if len(told) > 1 or _ROLE not in first or not any(mark in first for mark in _NOTHING_YET):
         return True
-    return any(mark in first for mark in _SOMETHING)
+    return _SOMETHING.search(first) is not None
+
+
+def _check(event: bytes) -> None:
+    data = b"".join(line[5:] for line in event.split(b"\n") if line.startswith(b"data:")).strip()
+    if data == b"[DONE]":
+        return
+    try:
+        error = _decode(data).error
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise UpstreamMalformed("the endpoint's first event is no JSON object") from None
+    if error:
+        raise UpstreamError("the endpoint reported an error at once", code="upstream_reported_error")

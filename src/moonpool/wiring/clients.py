@@ -161,7 +161,8 @@ def _chat_route(manifest: Manifest) -> Route:
 
 
 class HttpProbeClient:
-    """Looks at every instance of the topology, by its own socket."""
+    """Looks at every instance of the topology, by its own socket. What somebody else runs is not asked: it
+    has no such answers, and whoever keeps it in the topology watches it."""
 
     def __init__(self, discovery: Discovery, client: Client, gateway: str = "gateway") -> None:
         self._discovery = discovery
@@ -169,7 +170,8 @@ class HttpProbeClient:
         self._gateway = gateway
 
     async def probe(self) -> list[ModuleHealth]:
-        return list(await asyncio.gather(*map(self._probe, self._instances())))
+        external = [_as_told(one) for one in self._discovery.current.modules if one.external]
+        return [*await asyncio.gather(*map(self._probe, self._instances())), *external]
 
     async def metrics(self) -> dict[str, bytes]:
         instances = self._instances()
@@ -179,12 +181,13 @@ class HttpProbeClient:
         }
 
     def _instances(self) -> Sequence[Instance]:
-        return [instance for instance in self._discovery.current.modules if instance.state != "stopped"]
+        there = self._discovery.current.modules
+        return [instance for instance in there if instance.state != "stopped" and not instance.external]
 
     async def _get(self, instance: Instance, path: str) -> tuple[int, bytes]:
         request = Request("GET", path)
         response = await self._client.send(
-            Address.parse(instance.endpoint),
+            Address.parse(instance.own or instance.endpoint),
             request,
             connect_timeout=1.0,
             first_byte_timeout=3.0,
@@ -224,6 +227,20 @@ class HttpProbeClient:
         except (MoonpoolError, ValueError):
             return None
         return body if status == 200 else None
+
+
+def _as_told(instance: Instance) -> ModuleHealth:
+    """The topology's word for an instance."""
+    return ModuleHealth(
+        name=instance.name,
+        instance=instance.instance,
+        release=instance.release,
+        endpoint=instance.endpoint,
+        pid=instance.pid,
+        state=instance.state,
+        status=instance.state if instance.state in ("ready", "draining", "starting") else "unreachable",
+        checks={"endpoint": instance.reason} if instance.reason else {},
+    )
 
 
 class _Readiness(msgspec.Struct):

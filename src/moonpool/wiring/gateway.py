@@ -36,9 +36,12 @@ from moonpool.middleware.rate_limit import RequestLimit, TokenLimit
 from moonpool.middleware.recorder import Recorder
 from moonpool.middleware.refusals import EdgeRefusals
 from moonpool.middleware.resolution import CAPABILITIES
+from moonpool.middleware.sampling import Sampler
+from moonpool.middleware.spans import SpanExport
 from moonpool.middleware.tracing import Tracing
 from moonpool.middleware.upstream import ServiceUpstream
 from moonpool.middleware.validation import Parse, Validation
+from moonpool.middleware.verdicts import Verdicts
 from moonpool.openai.errors import render_stream_error
 from moonpool.openai.parse import parse
 from moonpool.openai.schema import ChatCompletionRequest, CompletionRequest, EmbeddingRequest
@@ -49,9 +52,9 @@ from moonpool.wiring.continuity import Continuity, states
 from moonpool.wiring.following import RevocationFollower
 from moonpool.wiring.inference import InferencePath, patient
 from moonpool.wiring.infrastructure import Infrastructure, open_infrastructure
+from moonpool.wiring.observation import observe
 from moonpool.wiring.registry import resolve
 from moonpool.wiring.settings import ModuleSettings
-from moonpool.wiring.telemetry import open_spans
 
 SCHEMAS: Mapping[str, Parse] = {
     schema.__name__: partial(parse, schema)
@@ -112,13 +115,16 @@ class _Assembly:
         metrics = RequestMetrics()
         keys = KeyCache(clock)
         self.gate = HealthGate(lambda: metrics.active, config.gateway.max_active_requests)
-        spans = open_spans(config, settings, log)
+        spans = infrastructure.spans
+        sampler = Sampler(config.telemetry.trace_share if spans is not None else 0.0)
+        verdicts = Verdicts()
         recorder = Recorder(
             infrastructure.events,
             clock,
             log,
             keep=config.telemetry.keep_requests,
             access=_write_lines if config.telemetry.access_log else None,
+            export=SpanExport(spans, clock) if spans is not None else None,
         )
         inference = InferencePath(settings, infrastructure)
         upstreams = _Upstreams(infrastructure, inference.upstream)
@@ -129,7 +135,7 @@ class _Assembly:
             store, lambda alias, path: resilience.models.get(alias, CAPABILITIES[path]), clock, log
         )
         layer: dict[str, RouteFilter] = {
-            "tracing": Tracing(recorder, metrics, log),
+            "tracing": Tracing(recorder, metrics, log, sampler=sampler, verdicts=verdicts),
             "health": self.gate,
             "authentication": Authentication(
                 keys, HttpAuthClient(infrastructure.caller), FailedAttempts(clock), clock, log
@@ -184,6 +190,18 @@ class _Assembly:
             *inference.components,
             *continuity.components,
             *([spans] if spans is not None else []),
+            *observe(
+                registry,
+                clock=clock,
+                pools=infrastructure.pools,
+                resilience=resilience,
+                causes=continuity.causes,
+                verdicts=verdicts,
+                journal=inference.journal,
+                letters=continuity.letters,
+                cache=store,
+                spans=spans,
+            ),
             RevocationFollower(infrastructure.events, keys, f"revocations-{settings.slot}", log),
         ]
 

@@ -15,9 +15,11 @@ from moonpool.contracts.config import PlatformConfig
 from moonpool.core.clock import SYSTEM_CLOCK, Clock
 from moonpool.core.component import Component
 from moonpool.http.client import Client
+from moonpool.middleware.call_tracing import CallTracing
 from moonpool.middleware.signing import ContextSigner
 from moonpool.ports.discovery import Discovery
 from moonpool.ports.events import EventLog
+from moonpool.ports.telemetry import SpanExporter
 from moonpool.wiring.adapters import open_events
 from moonpool.wiring.clients import ServiceCaller
 from moonpool.wiring.configuration import overridden
@@ -25,6 +27,7 @@ from moonpool.wiring.documents import begin_documents, open_documents
 from moonpool.wiring.following import TopologyFollower
 from moonpool.wiring.resilience import Resilience
 from moonpool.wiring.settings import ModuleSettings
+from moonpool.wiring.telemetry import open_spans
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,7 @@ class Infrastructure:
     client: Client
     signer: ContextSigner
     resilience: Resilience
+    spans: SpanExporter | None
     caller: ServiceCaller
     components: list[Component]
 
@@ -75,12 +79,13 @@ def open_infrastructure(settings: ModuleSettings) -> Infrastructure:
     client = Client(clock=clock)
     signer = ContextSigner(settings.name, settings.secrets.calls, clock)
     log = structlog.get_logger().bind(module=settings.name, instance=settings.instance)
+    spans = open_spans(config, settings, log)
     resilience = Resilience(
         config.resilience, pools=pools, client=client, clock=clock, chance=chance, log=log
     )
     caller = ServiceCaller(
         settings.name,
-        filters=[resilience.failover, resilience.retry],
+        filters=[CallTracing(spans), resilience.failover, resilience.retry],
         attempts=resilience.attempts,
         signer=signer,
         balancer=ApiBalancer(clock, chance),
@@ -101,6 +106,7 @@ def open_infrastructure(settings: ModuleSettings) -> Infrastructure:
         client=client,
         signer=signer,
         resilience=resilience,
+        spans=spans,
         caller=caller,
         components=[ClientComponent(client), events, TopologyFollower(discovery, pools), documents],
     )

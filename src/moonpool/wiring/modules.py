@@ -31,7 +31,6 @@ from moonpool.wiring.inference import InferencePath, patient
 from moonpool.wiring.infrastructure import Infrastructure, open_infrastructure
 from moonpool.wiring.registry import resolve
 from moonpool.wiring.settings import ModuleSettings
-from moonpool.wiring.telemetry import open_spans
 
 CONNECTIONS_SHARE = 0.9
 """Of the time to drain, for requests to end; the rest is for what the service then still has to end."""
@@ -69,7 +68,7 @@ def _parts(
     database = open_database(config, data, manifest.service)
     cache = open_cache(config)
     objects = open_objects(config, data)
-    spans = open_spans(config, settings, infrastructure.log)
+    spans = infrastructure.spans
     clients, more = _clients(manifest, settings, infrastructure, spans)
     metrics = CollectorRegistry()
     if spans is not None:
