@@ -6,7 +6,7 @@ import pytest
 from moonpool.contracts.continuation import Begun, Untold
 from moonpool.core.errors import BadRequest, StreamTruncated, UpstreamError, UpstreamMalformed
 from moonpool.http.sse import EVENT_LIMIT
-from moonpool.middleware.continuation import BATCH, TEXT_LIMIT, Follower, Transcript, continuable, never
+from moonpool.middleware.continuation import BATCH, LIMIT, Follower, Transcript, continuable, never
 from moonpool.openai.parse import parse
 from moonpool.openai.schema import ChatCompletionRequest, CompletionRequest
 
@@ -71,13 +71,13 @@ def test_a_completion_has_its_text_elsewhere() -> None:
     assert follow(event)[1].text == "Oh"
 
 
-def test_long_streams_are_read_in_batches_and_kept_small() -> None:
+def test_long_streams_are_kept_small() -> None:
     event = chunk({"content": "word "}, line=b":k=1234\n")
     follower = Follower(Transcript(), traced=True)
     for _ in range(BATCH * 10):
         follower.chunk(event)
-    assert len(follower._raw) == 0
-    assert len(follower._transcript._texts) == 1
+    assert len(follower._raw) <= BATCH
+    assert sum(map(len, follower._packed)) < len(event) * BATCH
     assert follower.read().begun().answer == [1234] * BATCH * 10
 
 
@@ -146,13 +146,23 @@ CALL = {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "argume
         (chunk({"refusal": "No."}), "refusal"),
         (chunk({"content": "x"}, index=1), "several choices"),
         (b"data: {broken\n\n", "cannot be read"),
-        (chunk({"content": "x" * (TEXT_LIMIT + 1)}), "too long"),
     ],
 )
 def test_what_is_said_may_forbid_it(data: bytes, fault: str) -> None:
     _, transcript = follow(STREAM, data)
     assert fault in (continuable(CHAT, transcript, local=True) or "")
     assert transcript.text == ""
+
+
+def test_what_is_too_long_is_not_kept() -> None:
+    follower = Follower(Transcript(), traced=True)
+    large = chunk({"content": "x" * (LIMIT // 40)}, line=b":k=1\n")
+    for _ in range(50):
+        assert follower.chunk(large)
+    assert follower._packed == []
+    assert continuable(CHAT, follower.read(), local=True) == "it is too long"
+    follower.chunk(DONE)
+    assert follower.finish() == b""
 
 
 CHAT = parse(ChatCompletionRequest, b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}')
