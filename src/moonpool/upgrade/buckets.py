@@ -48,10 +48,6 @@ class Buckets:
         self._young: dict[str, int] = {}
         self._old: dict[str, int] = {}
 
-    @property
-    def salt(self) -> str:
-        return self._salt.decode()
-
     def of(self, unit: str) -> int:
         """The bucket of a user, a tenant, a conversation."""
         bucket = self._young.get(unit)

@@ -1,8 +1,8 @@
 """New against old in simulated traffic: false alarms are rare, harm is found soon.
 
 Figures at 50 requests/s, half to each: two points of errors more are found after 22 s (median) and 56 s (95th
-percentile of 400 runs); at 50/s for each after 11 s and 26 s. The same release twice, 300 s, is called worse in
-0.7 % to 2 % of 300 runs. A part of that is run here.
+percentile of 400 runs); at 50/s for each after 11 s and 26 s. The same release twice, looked at every second
+for 300 s, is called worse in 0.7 % to 2 % of 200 to 300 runs. A part of that is run here.
 """
 
 from random import Random
