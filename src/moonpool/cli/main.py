@@ -19,6 +19,7 @@ from moonpool.cli.release import app as release
 from moonpool.cli.serve import serve
 from moonpool.cli.status import status
 from moonpool.cli.up import up
+from moonpool.cli.upgrade import app as upgrade
 
 EPILOG = "Start with `moonpool up`, then `moonpool chat`. When something is odd: `moonpool doctor`."
 
@@ -40,6 +41,7 @@ app.command(rich_help_panel=PLATFORM)(doctor)
 app.command(rich_help_panel=PLATFORM)(serve)
 app.add_typer(release, rich_help_panel=PLATFORM)
 app.add_typer(config, rich_help_panel=PLATFORM)
+app.add_typer(upgrade, rich_help_panel=PLATFORM)
 USE = "Using it"
 app.command(rich_help_panel=USE)(chat)
 app.command(rich_help_panel=USE)(models)

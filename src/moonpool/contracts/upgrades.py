@@ -124,6 +124,8 @@ class UpgradePlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     unit: Unit | None = None
     """What is assigned to a release as one; None: of ab a user, of the others a request (conversations stay
     with their release all the same), since the users of a small platform are no share of anything."""
+    pin_conversations: bool = False
+    """Whether a conversation stays with the release that began it also when users are what is assigned."""
     replicas: Count = 0
     """Of the new release in the end; 0: as many as the old has."""
     keep_old_seconds: Seconds | None = None
@@ -280,6 +282,9 @@ class ExperimentView(msgspec.Struct, frozen=True, kw_only=True):
     new: Side
     verdict: VerdictView
     recommendation: str
+    """promote, keep, either, wait or discard; `reason` says why, `more` how many requests would decide."""
+    reason: str
+    more: int | None = None
 
 
 class ReleaseView(msgspec.Struct, frozen=True, kw_only=True):

@@ -197,6 +197,8 @@ def _from_shadow(course: Course, state: State, seen: Seen, now: float) -> State:
         return state
     if seen.sample < course.shadow.sample:
         return _no_data(course, state, seen.sample, course.shadow.sample, now)
+    if seen.verdict.kind is Verdict.UNDECIDED and not course.withdraw:
+        return _undecided(course, state, seen, now)
     why = f"{seen.sample} copies compared: {seen.verdict.reason or seen.verdict.kind}"
     if course.withdraw:
         return msgspec.structs.replace(enter(state, Phase.WITHDRAWING, why, now), outcome=Outcome.COMPARED)
@@ -209,6 +211,8 @@ def _from_stop(course: Course, state: State, seen: Seen, now: float) -> State:
         return _impatient(course, state, seen, now)
     if seen.sample < stop.sample or (stop.analysed and stop.sample and seen.verdict.kind is Verdict.NO_DATA):
         return _no_data(course, state, seen.sample, stop.sample, now)
+    if stop.analysed and seen.verdict.kind is Verdict.UNDECIDED:
+        return _undecided(course, state, seen, now)
     if stop.hold:
         return _concluded(course, state, seen, now)
     why = f"{stop.weight * 100 / FULL:g} % went well: {seen.sample} requests, {seen.verdict.told}"
@@ -229,6 +233,12 @@ def _no_data(course: Course, state: State, have: int, want: int, now: float) -> 
     if now - state.since < course.patience:
         return state
     return pause(state, f"no data: {have} of {want} requests in {course.patience:g} s", now)
+
+
+def _undecided(course: Course, state: State, seen: Seen, now: float) -> State:
+    if now - state.since < course.patience:
+        return state
+    return pause(state, f"not decided in {course.patience:g} s: {seen.verdict.reason}", now)
 
 
 def _impatient(course: Course, state: State, seen: Seen, now: float) -> State:

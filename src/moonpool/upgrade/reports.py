@@ -11,7 +11,7 @@ import msgspec
 from moonpool.contracts.release_stats import ReleaseCounts, ReleaseReport
 from moonpool.contracts.routing import FULL
 from moonpool.contracts.upgrades import HardLimits, Numbers, UpgradePlan, VerdictView
-from moonpool.upgrade.analysis import Analysis, begin
+from moonpool.upgrade.analysis import SPLIT_ALPHA, Analysis, begin
 from moonpool.upgrade.gates import Judgement, Verdict
 from moonpool.upgrade.strategies import Course
 
@@ -84,6 +84,8 @@ class Reports:
             found.sequences.pop(next(iter(found.sequences)))
         if stratum != found.stratum:
             found.stratum, found.sample = stratum, 0
+            if found.analysis.split.evidence.p <= SPLIT_ALPHA:  # a person went on in spite of it: anew
+                found.analysis = begin(self._plan.analysis, self._course.unit)
         old, new = self._of(report, self._course.old), self._of(report, self._course.new)
         gateway = self._follow(report, old, new, now)
         settled = gateway.version == version and gateway.steady > 1

@@ -18,6 +18,7 @@ from moonpool.contracts.upgrades import Phase
 from moonpool.core.clock import Clock
 from moonpool.core.errors import MoonpoolError
 from moonpool.ports.spawner import Fleet
+from moonpool.upgrade.epochs import remembering
 from moonpool.upgrade.gates import Seen
 from moonpool.upgrade.looking import look, preflight
 from moonpool.upgrade.machine import step
@@ -145,7 +146,9 @@ class Running:
             else:
                 await self._fleet.remove(course.service, effect.release)
             return
-        document = write_route(self._followed.routing, course, effect, self.upgrade.id)
+        before = self._followed.routing
+        document = write_route(before, course, effect, self.upgrade.id)
+        document = remembering(before, document, self._clock.time())
         why = f"{self.upgrade.id}: {self.upgrade.state.phase}"
         await self._documents.write(document, version=self._followed.version, why=why)
 

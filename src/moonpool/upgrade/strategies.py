@@ -66,6 +66,7 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
     observe: float
     patience: float
     unit: Unit
+    pin: bool = False
     limits: HardLimits
     routed: bool = True
     """Whether the version router shares the traffic; the gateway's own is shared by its listening socket."""
@@ -95,6 +96,7 @@ def compile_course(service: str, old: str, new: str, full: int, plan: UpgradePla
         observe=plan.observe_seconds,
         patience=plan.patience_seconds,
         unit=plan.unit or (Unit.USER if plan.strategy is Strategy.AB else Unit.REQUEST),
+        pin=plan.pin_conversations,
         limits=plan.limits,
         routed=service != GATEWAY,
     )

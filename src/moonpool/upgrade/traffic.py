@@ -47,7 +47,7 @@ def write_route(routing: Routing | None, course: Course, route: Route, upgrade: 
         else tuple(label for label in killed if label in labels),
         cohorts=tuple(one for one in before.cohorts if one.release in labels),
         cookie=_cookie(before, labels),
-        pins=_pins(before, labels),
+        pins=_pins(before, labels, course.pin),
         mirror=Mirror(release=course.new, share=route.mirror) if route.mirror else None,
         upgrade=upgrade,
     )
@@ -60,8 +60,8 @@ def _cookie(before: Routing, labels: set[str]) -> CookieRule | None:
     return replace(before.cookie, releases=left) if left else None
 
 
-def _pins(before: Routing, labels: set[str]) -> Pins | None:
+def _pins(before: Routing, labels: set[str], wanted: bool) -> Pins | None:
     if before.pins is None:
-        return None
+        return Pins() if wanted else None
     pinned = {name: label for name, label in before.pins.conversations.items() if label in labels}
     return replace(before.pins, conversations=pinned)

@@ -10,6 +10,7 @@ from moonpool.contracts.upgrades import (
     UpgradeView,
     VerdictView,
 )
+from moonpool.upgrade.experiment import conclude
 from moonpool.upgrade.gates import ReleaseSeen, Seen, Verdict
 from moonpool.upgrade.reports import Reports
 from moonpool.upgrade.state import Outcome, State
@@ -137,8 +138,10 @@ def _gates(held: float, soak: float, seen: Seen, sample: int) -> str:
     waits = [_span("time", held, soak)] if held < soak else []
     if seen.sample < sample:
         waits.append(f"requests: {seen.sample} of {sample}")
-    if not waits and seen.verdict.kind is Verdict.NO_DATA and sample:
-        waits.append(f"data: {seen.verdict.reason}")
+    if not waits and (
+        seen.verdict.kind is Verdict.UNDECIDED or (seen.verdict.kind is Verdict.NO_DATA and sample)
+    ):
+        waits.append(f"evidence: {seen.verdict.reason}")
     return "; ".join(waits)
 
 
@@ -152,32 +155,25 @@ def _span(what: str, held: float, wanted: float) -> str:
 def experiment_view(upgrade: Upgrade, view: UpgradeView, now: float) -> ExperimentView:
     stops = upgrade.course.stops
     split = stops[-1].weight * 100 / FULL if stops else view.new.weight
+    exposed = view.old.numbers.requests + view.new.numbers.requests
+    result = conclude(
+        view.verdict,
+        old=upgrade.course.old,
+        new=upgrade.course.new,
+        exposed=exposed,
+        plan=upgrade.plan.analysis,
+    )
     return ExperimentView(
         upgrade=upgrade.id,
         service=upgrade.service,
         running=not upgrade.state.ended,
         seconds=(upgrade.ended_at or now) - upgrade.started_at,
         split=split,
-        exposed=view.old.numbers.requests + view.new.numbers.requests,
+        exposed=exposed,
         old=view.old,
         new=view.new,
         verdict=view.verdict,
-        recommendation=recommendation(view),
+        recommendation=result.recommendation,
+        reason=result.reason,
+        more=result.more,
     )
-
-
-def recommendation(view: UpgradeView) -> str:
-    old, new = view.old.release, view.new.release
-    match Verdict(view.verdict.kind):
-        case Verdict.WORSE:
-            return f"Keep {old}: {new} is worse ({view.verdict.reason})."
-        case Verdict.BETTER:
-            return f"Promote {new}: it is better ({view.verdict.reason})."
-        case Verdict.FINE:
-            return f"No difference that matters: promote {new} if it has other merits, else keep {old}."
-        case Verdict.INVALID:
-            return f"Trust nothing of this: {view.verdict.reason}. Find the cause, abort, and begin anew."
-        case Verdict.NO_DATA:
-            return "Wait: there are no numbers yet."
-        case Verdict.UNDECIDED:
-            return f"Wait: {view.verdict.reason or 'the evidence does not suffice yet'}."

@@ -202,7 +202,7 @@ class Upgrades(RuleBasedStateMachine):
 
     @rule(
         verdict=st.sampled_from(
-            [Verdict.FINE, Verdict.NO_DATA, Verdict.WORSE, Verdict.INVALID, Verdict.BETTER]
+            [Verdict.FINE, Verdict.NO_DATA, Verdict.UNDECIDED, Verdict.WORSE, Verdict.INVALID, Verdict.BETTER]
         )
     )
     def judge(self, verdict: Verdict) -> None:
