@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from moonpool.cli.output import STYLES, print_json, say
+from moonpool.contracts.releases import FIRST
 from moonpool.ports.discovery import Instance
 from moonpool.wiring.launch import Changed, Failed, Listening, Ready, Report, Stopped, Stopping
 
@@ -53,7 +54,7 @@ class Progress:
     def waiting_for(self) -> str:
         """The modules that are not of use yet, and why."""
         late = [one for one in self._instances.values() if one.state not in WELL]
-        return ", ".join(f"{one.name} ({one.reason or one.state})" for one in late) or "nothing started yet"
+        return ", ".join(f"{_name(one)} ({one.reason or one.state})" for one in late) or "nothing started yet"
 
     def report(self, report: Report) -> None:
         match report:
@@ -93,11 +94,11 @@ class Progress:
         # Who misses whom changes often while all start; the end of it is what matters.
         reason = "" if instance.state == "degraded" and not self._started else instance.reason
         told = (instance.state, reason)
-        news = told != self._shown.get(instance.name)
-        self._shown[instance.name] = told
+        news = told != self._shown.get(_name(instance))
+        self._shown[_name(instance)] = told
         if not news or (self._started and instance.state not in ("crashed", "degraded")):
             return
-        line = f"{instance.name:<11} {instance.state}"
+        line = f"{_name(instance):<11} {instance.state}"
         self._say(f"{line}: {reason}" if reason else line)
 
     def _table(self) -> "Table":
@@ -108,7 +109,9 @@ class Progress:
         for one in self._instances.values():
             mark = "✓" if one.state in WELL else "✗" if one.state == "crashed" else "…"
             style = STYLES.get(one.state, "")
-            table.add_row(Text(f"{mark} {one.name}", style), Text(one.state, style), Text(one.reason, "dim"))
+            table.add_row(
+                Text(f"{mark} {_name(one)}", style), Text(one.state, style), Text(one.reason, "dim")
+            )
         return table
 
     def _listening(self, report: Listening) -> None:
@@ -124,6 +127,10 @@ class Progress:
             print_json({**_public(report), "ready": True})
         else:
             print(_welcome(report, self._data, self._detached), flush=True)
+
+
+def _name(instance: Instance) -> str:
+    return instance.name if instance.release == FIRST else f"{instance.name}@{instance.release}"
 
 
 def _public(report: Ready) -> dict[str, object]:

@@ -58,6 +58,9 @@ def _show(modules: "tuple[Instance, ...]") -> None:
     for heading in ("module", "release", "state", "since", "restarts", "pid", "endpoint"):
         table.add_column(heading, overflow="fold")
     now = time.time()
+    # Releases of a module stand together, in the order in which modules were started.
+    first = list(dict.fromkeys(one.name for one in modules))
+    modules = tuple(sorted(modules, key=lambda one: first.index(one.name)))
     for one in modules:
         table.add_row(
             one.name,
@@ -72,7 +75,7 @@ def _show(modules: "tuple[Instance, ...]") -> None:
     out.print(table)
     for one in modules:
         if one.reason:
-            out.print(Text(f"{one.name}: {one.reason}", STYLES.get(one.state, "")))
+            out.print(Text(f"{one.name}@{one.release}: {one.reason}", STYLES.get(one.state, "")))
 
 
 def _show_note(note: "Note") -> None:

@@ -25,6 +25,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int = 0
     since: float = 0.0
     """Unix seconds of the last change of state."""
+    own: str = ""
+    """Where this instance and no other answers, when `endpoint` is shared with others (gateways); else ""."""
     external: bool = False
     """Whether somebody else runs it: it is never shown a signed context."""
     reason: str = ""

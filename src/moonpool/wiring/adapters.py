@@ -11,14 +11,18 @@ from moonpool.adapters.dead_letters.store import DatabaseDeadLetters
 from moonpool.adapters.events.sqlite import SqliteEventLog
 from moonpool.adapters.limits.memory import MemoryLimits
 from moonpool.adapters.objects.local import LocalObjects
+from moonpool.adapters.spawner.control import ControlFleet
 from moonpool.contracts.config import PlatformConfig
 from moonpool.core.clock import SYSTEM_CLOCK
 from moonpool.core.errors import StartupError
+from moonpool.http.client import Client
 from moonpool.ports.cache import Cache
 from moonpool.ports.database import Database
 from moonpool.ports.events import EventLog
 from moonpool.ports.limits import Limits
 from moonpool.ports.objects import Objects
+from moonpool.ports.spawner import Fleet
+from moonpool.wiring.layout import Layout
 
 T = TypeVar("T")
 DURABLE = frozenset({"auth", "billing"})
@@ -72,6 +76,11 @@ def open_limits(config: PlatformConfig) -> Limits:
     """The store of limits is the cache's: what is shared between gateways is shared for both."""
     schemes: dict[str, Callable[[str], Limits]] = {"memory": lambda url: MemoryLimits(SYSTEM_CLOCK)}
     return _open(config.infrastructure.cache or "memory://", schemes, "infrastructure.cache")
+
+
+def open_fleet(data: Path, client: Client) -> Fleet:
+    """What runs on this machine, asked of its supervisor. An orchestrator's will be another adapter."""
+    return ControlFleet(Layout(data).control, client)
 
 
 def open_objects(config: PlatformConfig, data: Path) -> Objects:

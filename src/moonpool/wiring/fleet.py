@@ -38,9 +38,6 @@ class Kept(Protocol):
     failure: str
     was_ready: bool
 
-    @property
-    def stopping(self) -> bool: ...
-
     def start(self) -> None: ...
 
     async def stop(self, *, settle: float = 0.0) -> None: ...
@@ -79,6 +76,7 @@ class LocalFleet:
         self._settle = settle
         self._changed = changed
         self._retiring: set[asyncio.Task[None]] = set()
+        self._leaving: set[Kept] = set()
         self._log = structlog.get_logger()
         self.kept: list[Kept] = []
         """Everything there is, in the order of starting; what drains included."""
@@ -128,7 +126,7 @@ class LocalFleet:
 
     async def drain(self, instance: str) -> None:
         kept = next((one for one in self.kept if one.instance.instance == instance), None)
-        if kept is None or kept.stopping:
+        if kept is None or kept in self._leaving:
             return
         service, label = kept.slot.name, kept.slot.release
         wanted = dict(self._wanted(service))
@@ -138,7 +136,7 @@ class LocalFleet:
                 code="last_instance",
                 hint="Start another instance or release first.",
             )
-        left = wanted.pop(label) - 1
+        left = wanted.pop(label, 1) - 1
         self._want(service, {**wanted, label: left} if left > 0 else wanted)
         self._retire(kept)
 
@@ -236,7 +234,7 @@ class LocalFleet:
         return [
             one
             for one in self.kept
-            if one.slot.name == service and label in (None, one.slot.release) and not one.stopping
+            if one.slot.name == service and label in (None, one.slot.release) and one not in self._leaving
         ]
 
     def _deployments(self, service: str) -> Iterator[Deployment]:
@@ -275,6 +273,7 @@ class LocalFleet:
         return kept
 
     def _retire(self, kept: Kept) -> None:
+        self._leaving.add(kept)
         task = asyncio.create_task(self._retired(kept), name=f"retire {kept.slot.name}")
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
@@ -282,5 +281,6 @@ class LocalFleet:
     async def _retired(self, kept: Kept) -> None:
         await kept.stop(settle=self._settle)
         self.kept.remove(kept)
+        self._leaving.discard(kept)
         self._changed()
         self._places.give_back(kept.slot)

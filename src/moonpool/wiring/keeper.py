@@ -123,15 +123,12 @@ class Keeper:
             pid=0,
             state="starting",
             endpoint=slot.endpoint,
+            own=slot.probe.endpoint if slot.probe.endpoint != slot.endpoint else "",
             since=clock.time(),
         )
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._keep(), name=f"keeper {self.slot.name}")
-
-    @property
-    def stopping(self) -> bool:
-        return self._stopping.is_set()
 
     async def stop(self, *, settle: float = 0.0) -> None:
         """Drain, and end what has not drained in time. What was not ready yet has nothing to drain.

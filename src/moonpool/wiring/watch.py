@@ -101,10 +101,6 @@ class Watch:
             external=True,
         )
 
-    @property
-    def stopping(self) -> bool:
-        return self._stopping.is_set()
-
     def start(self) -> None:
         self._changed(self.instance)
         self._task = asyncio.create_task(self._watch(), name=f"watch {self.slot.name}")
