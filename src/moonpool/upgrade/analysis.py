@@ -29,7 +29,8 @@ SHARES = {"errors": 0.5, "first token": 0.2, "token gap": 0.1, "departures": 0.1
 SPLIT_ALPHA = 0.001
 """A split is called broken on stronger evidence: it invalidates everything else (as Lindon & Malek do)."""
 SUSPICIOUS = 4.0
-"""A measure with a p-value of less than so many alphas is worth waiting for more."""
+"""A measure whose e-value has come to a part of so many of what it takes is worth waiting for more. E-values
+fall again where there is nothing to find."""
 
 
 class Analysis(msgspec.Struct, kw_only=True):
@@ -94,13 +95,23 @@ class Analysis(msgspec.Struct, kw_only=True):
             return "undecided", (
                 f"{new} answers of the new release and {old} of the old one, {minimum} of each are wanted"
             )
-        doubtful = [metric for metric in metrics if _doubtful(metric, self.plan.alpha * SHARES[metric.name])]
+        doubtful = [metric for metric in metrics if self._doubtful(metric.name)]
         if doubtful:
             return "undecided", "; ".join(f"{tell(metric)}, p = {metric.p:.2g}" for metric in doubtful)
         better = [metric for metric in metrics if metric.verdict == "better"]
         if better:
             return "better", "; ".join(tell(metric) for metric in better)
         return "fine", f"nothing is worse in {new} answers"
+
+    def _doubtful(self, name: str) -> bool:
+        evidence = {
+            "errors": self.errors.worse.evidence,
+            "first token": self.first.worse.evidence,
+            "token gap": self.gaps.worse.evidence,
+            "departures": self.departures.worse.evidence,
+            "tokens": self.cost.worse.evidence,
+        }
+        return evidence[name].now * SUSPICIOUS * self.plan.alpha * SHARES[name] >= 1.0
 
 
 def begin(plan: AnalysisPlan, unit: Unit) -> Analysis:
@@ -114,10 +125,6 @@ def begin(plan: AnalysisPlan, unit: Unit) -> Analysis:
         gaps=TimesComparison.begin("token gap", plan.gap_margin),
         cost=CostComparison(margin=plan.cost_margin),
     )
-
-
-def _doubtful(metric: MetricView, alpha: float) -> bool:
-    return metric.p is not None and metric.p <= SUSPICIOUS * alpha
 
 
 def tell(metric: MetricView) -> str:

@@ -168,6 +168,11 @@ def test_a_doubt_is_waited_for() -> None:
     assert verdict.kind == "undecided"
     assert "p = " in verdict.reason
 
+    usual = ReleaseCounts(service="chat", release="v", started=100, ended=100, errors=2)
+    for _ in range(20):
+        analysis.observe(usual, usual)
+    assert analysis.verdict(MINIMUM).kind == "fine"  # it was nothing
+
 
 def test_a_comparison_survives_its_process() -> None:
     random = Random(9)
