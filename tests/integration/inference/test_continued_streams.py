@@ -1,14 +1,18 @@
 """Streams of the real model that break anywhere, and go on at a second engine: nobody can tell."""
 
+import asyncio
 import importlib
+import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from moonpool.contracts.config import PlatformConfig
-from moonpool.core.body import Stream
+from moonpool.core.body import Stream, Transform
 from moonpool.core.errors import ConnectionReset, UpstreamError
 from moonpool.core.message import Request
 from moonpool.http.address import Address
@@ -48,6 +52,24 @@ async def client() -> AsyncIterator[Client]:
     await client.aclose()
 
 
+@pytest.fixture
+async def victim(tmp_path: Path) -> AsyncIterator[tuple[Platform, asyncio.subprocess.Process]]:
+    """An instance in a process of its own."""
+    path = tmp_path / "s.sock"
+    script = Path(__file__).with_name("instance_process.py")
+    process = await asyncio.create_subprocess_exec(sys.executable, str(script), str(path))
+    platform = Platform(str(path))
+    async with asyncio.timeout(60):
+        while not path.exists():
+            assert process.returncode is None
+            await asyncio.sleep(0.05)
+        await platform.until(lambda load: load["slots"] > 0)
+    yield platform, process
+    if process.returncode is None:
+        process.kill()
+    await process.wait()
+
+
 class Cut:
     """Breaks a body after so many bytes."""
 
@@ -81,7 +103,8 @@ class Asker:
             "stream_options": {"include_usage": True},
         }
         self._client = client
-        self._platforms = platforms
+        self.platforms = platforms
+        self.cuts: list[Transform] = []
         self._path = path
         self.body = msgspec.json.encode({**fields, **prompt, **change})
         schema = ChatCompletionRequest if path == CHAT else CompletionRequest
@@ -91,11 +114,11 @@ class Asker:
     async def whole(self) -> bytes:
         return await read((await self._ask(self.body, {})).stream, LIMIT)
 
-    async def broken(self, *cuts: int) -> bytes:
-        """The first streams break after so many bytes each."""
+    async def broken(self) -> bytes:
+        """The first streams break as `cuts` has it."""
         self._calls = 0
         transcript = Transcript()
-        left = list(cuts)
+        left = list(self.cuts)
 
         async def resume(transcript: Transcript, error: UpstreamError) -> Source | None:
             assert continuable(self._payload, transcript, local=True) is None
@@ -104,17 +127,17 @@ class Asker:
         async def go_on(body: bytes, headers: dict[bytes, bytes]) -> Source:
             source = await self._ask(body, headers)
             if left:
-                source.stream.transform(Cut(left.pop(0)))
+                source.stream.transform(left.pop(0))
             return source
 
         ceremony = Ceremony(self._path == CHAT, True, 0)
         continued = Continued(await go_on(self.body, TRACED), transcript, ceremony, resume)
         answer = await read(continued.stream, LIMIT)
-        assert self._calls == len(cuts) + 1
+        assert self._calls == len(self.cuts) + 1
         return answer
 
     async def _ask(self, body: bytes, headers: dict[bytes, bytes]) -> Source:
-        platform = self._platforms[self._calls % len(self._platforms)]
+        platform = self.platforms[self._calls % len(self.platforms)]
         self._calls += 1
         signed = {name.encode(): value.encode() for name, value in platform.headers().items()}
         response = await self._client.send(
@@ -160,14 +183,43 @@ async def test_a_broken_stream_is_the_undisturbed_one(platform, second, client, 
     undisturbed = told(whole)
     size = len(whole)
     for cuts in [(1,), (size // 10,), (size // 2, size // 5), (size * 4 // 5,)]:
-        broken = await asker.broken(*cuts)
+        asker.cuts = [Cut(cut) for cut in cuts]
+        broken = await asker.broken()
         assert b":k=" not in broken
         assert told(broken) == undisturbed, cuts
 
 
+class Killer:
+    """Kills a process after so many chunks of what it sends."""
+
+    def __init__(self, process: asyncio.subprocess.Process, after: int) -> None:
+        self._process = process
+        self._left = after
+
+    def chunk(self, data: bytes) -> bytes:
+        self._left -= 1
+        if self._left == 0:
+            self._process.send_signal(signal.SIGKILL)
+        return data
+
+    def finish(self) -> bytes:
+        return b""
+
+
+async def test_an_instance_is_killed_while_it_speaks(victim, second, client) -> None:
+    platform, process = victim
+    asker = Asker(client, [second, platform], CHAT, {})
+    undisturbed = told(await asker.whole())
+    asker.cuts = [Killer(process, 12)]
+    asker.platforms.reverse()
+    assert told(await asker.broken()) == undisturbed
+    assert await process.wait() == -signal.SIGKILL
+
+
 async def test_both_slots_are_free_afterwards(platform, second, client) -> None:
     asker = Asker(client, [platform, second], CHAT, {})
-    await asker.broken(2000, 1000)
+    asker.cuts = [Cut(2000), Cut(1000)]
+    await asker.broken()
     for one in (platform, second):
         await one.until(lambda load: load["running"] == 0)
 
