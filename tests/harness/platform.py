@@ -17,7 +17,7 @@ PROGRAM = Path(sys.executable).with_name("moonpool")
 SERVICES = frozenset(
     {"auth", "user", "chat", "model", "inference", "training", "monitoring", "storage", "billing"}
 )
-MODULES = SERVICES | {"gateway", "config"}
+MODULES = SERVICES | {"gateway", "config", "upgrade"}
 T = TypeVar("T")
 START = 90.0
 """Seconds a start may take on a busy machine; how fast it should be is a matter of benchmarks."""

@@ -31,6 +31,7 @@ offset durable: what billing took before that does not come again. A key that wa
 LETTERS_MIGRATIONS = Path(__file__).parent.parent / "adapters/dead_letters/migrations"
 SERVICES_FOLDER = Path(__file__).parent.parent / "services"
 CONFIG_MIGRATIONS = Path(__file__).parent.parent / "configserver" / "migrations"
+UPGRADE_MIGRATIONS = Path(__file__).parent.parent / "upgrade" / "migrations"
 
 
 def open_database(config: PlatformConfig, data: Path, service: str) -> Database:
@@ -58,6 +59,11 @@ def open_config_database(config: PlatformConfig, data: Path) -> Database:
     return _open(
         config.infrastructure.config or f"sqlite://{data}/db/config.db", schemes, "infrastructure.config"
     )
+
+
+def open_upgrade_database(data: Path) -> Database:
+    """A step of an upgrade that was kept before it was done survives a power cut."""
+    return SqliteDatabase(data / "db" / "upgrade.db", UPGRADE_MIGRATIONS, synchronous="FULL")
 
 
 def open_events(config: PlatformConfig, data: Path) -> EventLog:

@@ -7,7 +7,7 @@ import ssl
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from moonpool.balancing.api import ApiBalancer
 from moonpool.balancing.pools import SERVING
 from moonpool.balancing.web import WebBalancer
-from moonpool.contracts.config import SERVICES, GatewayConfig
+from moonpool.contracts.config import GatewayConfig
 from moonpool.contracts.manifest import BalancerKind, Manifest, Route
 from moonpool.core.component import Component, Group
 from moonpool.core.errors import MoonpoolError, StartupError
@@ -53,7 +53,7 @@ from moonpool.wiring.following import RevocationFollower
 from moonpool.wiring.inference import InferencePath, patient
 from moonpool.wiring.infrastructure import Infrastructure, open_infrastructure
 from moonpool.wiring.observation import observe
-from moonpool.wiring.registry import resolve
+from moonpool.wiring.registry import load_manifests
 from moonpool.wiring.settings import ModuleSettings
 
 SCHEMAS: Mapping[str, Parse] = {
@@ -107,11 +107,8 @@ class _Assembly:
     def __init__(self, settings: ModuleSettings, infrastructure: Infrastructure) -> None:
         config, resilience = infrastructure.config, infrastructure.resilience
         clock, log = infrastructure.clock, infrastructure.log
-        manifests = [
-            patient(cast(Manifest, resolve(f"moonpool.services.{service}.manifest:MANIFEST")), timeouts)
-            for service in SERVICES
-            for timeouts in [config.resilience.timeouts]
-        ]
+        timeouts = config.resilience.timeouts
+        manifests = [patient(manifest, timeouts) for manifest in load_manifests()]
         metrics = RequestMetrics()
         keys = KeyCache(clock)
         self.gate = HealthGate(lambda: metrics.active, config.gateway.max_active_requests)

@@ -27,6 +27,7 @@ OURS = (
     "moonpool.wiring.runner",
     "moonpool.wiring.modules",
     "moonpool.wiring.configserver",
+    "moonpool.wiring.upgrading",
     *(f"moonpool.services.{name}.app" for name in SERVICES),
 )
 

@@ -22,6 +22,7 @@ from moonpool.wiring.secrets import Secrets, context_key, derive
 from moonpool.wiring.settings import ModuleSettings
 
 GATEWAY = "gateway"
+UPGRADE = "upgrade"
 
 
 class EntryPoint(Protocol):
@@ -93,13 +94,19 @@ REGISTRY: tuple[Module, ...] = (
         entry="moonpool.wiring.modules:run_gateway",
         secrets=("spool",),
         public=True,
-        needs=(*SERVICES, CONFIG),
+        needs=(*SERVICES, CONFIG, UPGRADE),
     ),
     *(_service(name, *OWN_SECRETS.get(name, ())) for name in SERVICES),
     Module(
         name=CONFIG,
         entry="moonpool.wiring.configserver:run_config",
         manifest="moonpool.configserver.manifest:MANIFEST",
+    ),
+    Module(
+        name=UPGRADE,
+        entry="moonpool.wiring.upgrading:run_upgrade",
+        manifest="moonpool.upgrade.manifest:MANIFEST",
+        needs=(CONFIG,),
     ),
 )
 
@@ -119,6 +126,12 @@ def find(names: Iterable[str], registry: Sequence[Module] = REGISTRY) -> tuple[M
             )
         found.append(known[name])
     return tuple(found)
+
+
+def load_manifests(registry: Sequence[Module] = REGISTRY) -> list[Manifest]:
+    """Of all modules that have routes behind the gateway."""
+    found = (module.load_manifest() for module in registry)
+    return [manifest for manifest in found if manifest is not None]
 
 
 def start_order(modules: Sequence[Module]) -> tuple[Module, ...]:

@@ -3,7 +3,16 @@ import pytest
 from moonpool.contracts.config import SERVICES
 from moonpool.contracts.documents.wire import CONFIG
 from moonpool.core.errors import StartupError
-from moonpool.wiring.registry import GATEWAY, REGISTRY, Module, find, secrets_of, start_order, stop_waves
+from moonpool.wiring.registry import (
+    GATEWAY,
+    REGISTRY,
+    UPGRADE,
+    Module,
+    find,
+    secrets_of,
+    start_order,
+    stop_waves,
+)
 
 
 def module(name, *needs, secrets=()):
@@ -14,8 +23,8 @@ def names(modules):
     return [module.name for module in modules]
 
 
-def test_the_registry_has_the_gateway_the_nine_and_the_config_server():
-    assert names(REGISTRY) == [GATEWAY, *SERVICES, CONFIG]
+def test_the_registry_has_the_gateway_the_nine_the_config_server_and_the_upgrade_manager():
+    assert names(REGISTRY) == [GATEWAY, *SERVICES, CONFIG, UPGRADE]
     assert [one.name for one in REGISTRY if one.public] == [GATEWAY]
 
 

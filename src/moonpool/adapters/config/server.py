@@ -112,6 +112,10 @@ class ServerConfig:
         found = self._current if name == PLATFORM.name else self._documents.get(name)
         return found if isinstance(found, kind.shape) else None
 
+    def stored(self, name: str) -> Stored | None:
+        """The newest version of a document as it came: for whoever writes the next one."""
+        return self._snapshot.find(name)
+
     def subscribe(self, kind: Kind[T], callback: Callable[[str, T | None, T], None]) -> None:
         self._subscribers.append((kind, callback))
 

@@ -1,0 +1,32 @@
+"""The kinds of documents that the upgrade layer keeps in the config server."""
+
+from collections.abc import Iterator
+
+from moonpool.contracts.documents.place import parse_path
+from moonpool.contracts.routing import Routing
+from moonpool.ports.config import Kind, Problem
+from moonpool.upgrade.routing_rules import faults_of
+
+PREFIX = "routing/"
+WRITER = "upgrade"
+"""The module that writes routing documents on its own behalf."""
+
+
+def document_name(service: str) -> str:
+    return f"{PREFIX}{service}"
+
+
+def _check(name: str, routing: Routing) -> Iterator[Problem]:
+    if name.startswith(PREFIX) and name != document_name(routing.service):
+        yield Problem(("service",), f"the document {name} is of another service", "Write its own name.")
+    for fault in faults_of(routing):
+        yield Problem(parse_path(fault.place), fault.message, fault.hint)
+
+
+ROUTING: Kind[Routing] = Kind(
+    name=f"{PREFIX}*",
+    shape=Routing,
+    summary="How a service's requests are shared among its releases.",
+    check=_check,
+    writers=(WRITER,),
+)
