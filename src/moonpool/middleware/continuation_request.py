@@ -10,7 +10,7 @@ from enum import Enum
 import msgspec
 
 from moonpool.contracts.continuation import CONTINUE, FIELD, ON, TOKENS
-from moonpool.middleware.continuation import Transcript
+from moonpool.middleware.transcript import Transcript
 from moonpool.openai.messages import AssistantMessage, text_of
 from moonpool.openai.schema import ChatCompletionRequest, CompletionRequest
 

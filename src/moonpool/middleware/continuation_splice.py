@@ -8,7 +8,7 @@ import msgspec
 
 from moonpool.contracts.usage import Usage
 from moonpool.http.sse import EventScanner, data_of
-from moonpool.middleware.continuation import Head, Transcript
+from moonpool.middleware.transcript import Head, Transcript
 from moonpool.openai.chunks import wire_usage
 from moonpool.openai.usage import usage_of_event
 

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from moonpool.contracts.usage import Usage
 from moonpool.core.body import Stream
 from moonpool.core.errors import MoonpoolError, UpstreamError
-from moonpool.middleware.continuation import Follower, Head, Transcript
+from moonpool.middleware.continuation import Follower
+from moonpool.middleware.transcript import Head, Transcript
 from moonpool.openai.chunks import (
     DONE,
     ChatChunk,

@@ -18,9 +18,10 @@ from moonpool.core.message import Request
 from moonpool.http.address import Address
 from moonpool.http.client import Client
 from moonpool.http.reading import read
-from moonpool.middleware.continuation import Transcript, continuable
+from moonpool.middleware.continuation import continuable
 from moonpool.middleware.continuation_request import CONTINUED, TRACED, local_body
 from moonpool.middleware.continued import Ceremony, Continued, Source
+from moonpool.middleware.transcript import Transcript
 from moonpool.openai.parse import parse
 from moonpool.openai.schema import ChatCompletionRequest, CompletionRequest
 

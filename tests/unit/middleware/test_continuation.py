@@ -6,7 +6,8 @@ import pytest
 from moonpool.contracts.continuation import Begun, Untold
 from moonpool.core.errors import BadRequest, StreamTruncated, UpstreamError, UpstreamMalformed
 from moonpool.http.sse import EVENT_LIMIT
-from moonpool.middleware.continuation import BATCH, LIMIT, Follower, Transcript, continuable, never
+from moonpool.middleware.continuation import BATCH, LIMIT, Follower, continuable, never
+from moonpool.middleware.transcript import Transcript
 from moonpool.openai.parse import parse
 from moonpool.openai.schema import ChatCompletionRequest, CompletionRequest
 

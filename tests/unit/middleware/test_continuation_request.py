@@ -4,8 +4,8 @@ import msgspec
 import pytest
 
 from moonpool.contracts.continuation import Continuing
-from moonpool.middleware.continuation import Transcript
 from moonpool.middleware.continuation_request import Prefill, local_body, prefill_body
+from moonpool.middleware.transcript import Transcript
 from moonpool.openai.parse import parse
 from moonpool.openai.schema import ChatCompletionRequest, CompletionRequest
 

@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from moonpool.middleware.continuation import Transcript
 from moonpool.middleware.continuation_splice import SHORTEST_REPEAT, Splice
+from moonpool.middleware.transcript import Transcript
 
 DONE = b"data: [DONE]\n\n"
 BEGINNING = "Once upon a time, there was "

@@ -8,8 +8,8 @@ import pytest
 
 from moonpool.core.body import Outcome, Stream
 from moonpool.core.errors import BadRequest, ConnectionReset, StreamTruncated, Unavailable, UpstreamError
-from moonpool.middleware.continuation import Transcript
 from moonpool.middleware.continued import Ceremony, Continued, Source
+from moonpool.middleware.transcript import Transcript
 
 DONE = b"data: [DONE]\n\n"
 BROKE = ConnectionReset("broke")
