@@ -50,5 +50,6 @@ class Catalogue(msgspec.Struct, frozen=True):
 
 
 class CatalogueClient(Protocol):
-    async def catalogue(self) -> Catalogue:
-        """Raises Unavailable when the model service is away."""
+    async def catalogue(self, known: int | None = None) -> Catalogue:
+        """With `known`, waits about a second for another version than that. Raises Unavailable when the model
+        service is away."""

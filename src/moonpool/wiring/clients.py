@@ -119,8 +119,10 @@ class HttpCatalogueClient:
     def __init__(self, caller: ServiceCaller) -> None:
         self._caller = caller
 
-    async def catalogue(self) -> Catalogue:
-        return _decode(await self._caller.call("model", "GET", "/internal/catalogue"), Catalogue)
+    async def catalogue(self, known: int | None = None) -> Catalogue:
+        query = "" if known is None else f"known={known}"
+        answer = await self._caller.call("model", "GET", "/internal/catalogue", query=query)
+        return _decode(answer, Catalogue)
 
 
 def _decode(data: bytes, shape: type[S]) -> S:

@@ -20,7 +20,7 @@ from moonpool.ports.discovery import Discovery
 from moonpool.ports.events import EventLog
 
 POLL = 1.0
-"""Seconds between looks at the catalogue."""
+"""Seconds between looks at the catalogue as long as there is nothing new."""
 HURRY = 0.05
 """Seconds between looks as long as there is no catalogue at all."""
 
@@ -84,8 +84,8 @@ class Follower:
 
 
 class CatalogueFollower(Follower):
-    """Asks the model service once a second; what came last is on disk, so that a process can start
-    while that service is away."""
+    """Waits at the model service for news; what came last is on disk, so that a process can start while that
+    service is away."""
 
     def __init__(
         self, client: CatalogueClient, models: Models, snapshot: Path, log: FilteringBoundLogger
@@ -107,12 +107,14 @@ class CatalogueFollower(Follower):
     async def follow(self) -> None:
         fresh = False
         while True:
-            catalogue = await self._client.catalogue()
+            asked = time.monotonic()
+            catalogue = await self._client.catalogue(self._models.version if fresh else None)
             if not fresh or catalogue.version != self._models.version:
                 fresh = True
                 self._models.update(catalogue)
                 self._keep(catalogue)
-            await asyncio.sleep(POLL)
+            else:  # a service that does not wait must not be asked without end
+                await asyncio.sleep(max(0.0, POLL - (time.monotonic() - asked)))
 
     def _keep(self, catalogue: Catalogue) -> None:
         temporary = self._snapshot.with_suffix(".new")

@@ -52,7 +52,7 @@ class Source:
         self.answers = list(answers)
         self.asked = 0
 
-    async def catalogue(self) -> Catalogue:
+    async def catalogue(self, known: int | None = None) -> Catalogue:
         self.asked += 1
         await asyncio.sleep(0)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]

@@ -2,7 +2,8 @@
 only at the next start. Pure.
 
 What is followed while the platform runs: `models` (but weights that were never loaded), `limits`,
-`telemetry.log_level`, `engine.queue`. Everything else is read once, when a process starts.
+`telemetry.log_level`, `engine.queue`, `gateway.allow_private_targets`. Everything else is read once, when a
+process starts.
 """
 
 import math
@@ -32,7 +33,13 @@ CAPABILITIES = ("chat", "completions", "embeddings")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 """As the model service has it for those that are added by API."""
-_LIVE: tuple[Path, ...] = (("models",), ("limits",), ("telemetry", "log_level"), ("engine", "queue"))
+_LIVE: tuple[Path, ...] = (
+    ("models",),
+    ("limits",),
+    ("telemetry", "log_level"),
+    ("engine", "queue"),
+    ("gateway", "allow_private_targets"),
+)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from moonpool.asgi.parts import Parts
 from moonpool.contracts.config import EngineConfig
 from moonpool.core.errors import StartupError, Unavailable
 from moonpool.services.inference import llama
+from moonpool.services.inference.configured import Configured
 from moonpool.services.inference.engine import Engine
 from moonpool.services.inference.metrics import LoadCollector, TokenCounter
 from moonpool.services.inference.models import LocalModel
@@ -32,18 +32,21 @@ def create(parts: Parts) -> ASGIApp:
     if files and find_spec("xllamacpp") is None:
         raise StartupError("the engine is not installed", where="xllamacpp", hint=f"{INSTALL}.")
     models: dict[str, LocalModel] = {}
+    configured = Configured(models)
+    if parts.documents is not None:
+        configured.follow(parts.documents)
     inference = Inference(models, parts.clock, TokenCounter(parts.metrics))
     parts.metrics.register(LoadCollector(inference.load))
 
     @asynccontextmanager
     async def loaded(_: Litestar) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            await _load_all(parts, files, models, stack)
+            await _load_all(parts, files, configured, stack)
             yield
-            models.clear()
+            configured.close()
 
     async def all_loaded() -> None:
-        if len(models) < len(files):
+        if len(configured.loaded) < len(set(files.values())):
             raise Unavailable("the local models are not loaded")
 
     return create_app(
@@ -52,11 +55,11 @@ def create(parts: Parts) -> ASGIApp:
 
 
 async def _load_all(
-    parts: Parts, files: Mapping[str, Path], models: dict[str, LocalModel], stack: AsyncExitStack
+    parts: Parts, files: Mapping[str, Path], configured: Configured, stack: AsyncExitStack
 ) -> None:
     """Aliases of the same file share its engine and its slots."""
     settings = parts.config.engine
-    loaded: dict[Path, LocalModel] = {}
+    loaded = configured.loaded
     for alias, path in files.items():
         if path not in loaded:
             parts.log.info("loading a model", model=alias, file=path.name)
@@ -70,7 +73,8 @@ async def _load_all(
             )
             seconds = round(engine.info.load_seconds, 2)
             parts.log.info("a model is loaded", model=alias, seconds=seconds, context=engine.info.context)
-        models[alias] = replace(loaded[path], name=alias)
+        configured.serve(alias, path)
+    configured.settle()
 
 
 async def _load(path: Path, settings: EngineConfig) -> Engine:

@@ -34,6 +34,10 @@ class Slots:
     def limit(self) -> int:
         return self._limit
 
+    def allow_waiting(self, waiting: int) -> None:
+        """The queue's length from now on. Who waits already stays."""
+        self._queue_limit = waiting
+
     def wait_estimate(self) -> float:
         """Seconds until a request that came now would run."""
         ahead = self.running + self.waiting - self._limit + 1

@@ -12,13 +12,14 @@ from moonpool.asgi.background import background
 from moonpool.asgi.outbox import Outbox
 from moonpool.asgi.parts import Parts
 from moonpool.services.model import tables
+from moonpool.services.model.configured import Configured
 from moonpool.services.model.resolve import PACKAGED, loaded_aliases
 from moonpool.services.model.routes import handlers
 from moonpool.services.model.service import ModelService
 
 
 def create(parts: Parts) -> ASGIApp:
-    """The catalogue is of the configuration before the first request is answered."""
+    """The catalogue is of the configuration before the first request is answered, and follows it."""
     models = parts.config.models or PACKAGED
     outbox = Outbox(
         tables.outbox, database=parts.database, events=parts.events, clock=parts.clock, log=parts.log
@@ -32,13 +33,24 @@ def create(parts: Parts) -> ASGIApp:
         allow_private=parts.config.gateway.allow_private_targets,
     )
 
+    changes = Configured(parts.config, service, parts.log)
+    if parts.documents is not None:
+        changes.follow(parts.documents)
+    parts.shutdown.on_begin(service.release_waiting)
+
     @asynccontextmanager
     async def configured(_: Litestar) -> AsyncIterator[None]:
         await service.import_configured(models)
         yield
 
     return create_app(
-        parts, handlers(service), lifespan=[configured, background("outbox", outbox.run, parts.log)]
+        parts,
+        handlers(service),
+        lifespan=[
+            configured,
+            background("configuration", changes.run, parts.log),
+            background("outbox", outbox.run, parts.log),
+        ],
     )
 
 

@@ -25,6 +25,8 @@ from moonpool.services.model.schema import (
 from moonpool.services.model.service import ModelService
 
 _READERS = frozenset({"gateway", *SERVICES})
+WAIT = 1.0
+"""Seconds that a question for news waits: another instance may have changed what is in the database."""
 _encoder = msgspec.json.Encoder()
 
 CallerOf = NamedDependency[Caller]
@@ -79,10 +81,14 @@ def _admin(service: ModelService) -> list[ControllerRouterHandler]:
 
 def _internal(service: ModelService) -> ControllerRouterHandler:
     @get("/internal/catalogue", include_in_schema=False)
-    async def catalogue(caller: CallerOf, if_none_match: IfNoneMatch = "") -> Response[bytes]:
+    async def catalogue(
+        caller: CallerOf, if_none_match: IfNoneMatch = "", known: int | None = None
+    ) -> Response[bytes]:
+        """With `known`, the answer waits a while for another version."""
         if caller.issuer not in _READERS:
             raise PermissionDenied("only the gateway and the services read the catalogue")
-        body = _encoder.encode((await service.view()).catalogue())
+        view = await (service.view() if known is None else service.newer(known, WAIT))
+        body = _encoder.encode(view.catalogue())
         # By content, since a version number comes again when a database is restored from a copy.
         etag = f'"{sha256(body).hexdigest()[:32]}"'
         if if_none_match == etag:

@@ -4,6 +4,7 @@ Every change is one transaction that begins by raising the catalogue's version, 
 after the other, and ends with an event in the outbox.
 """
 
+import asyncio
 from collections.abc import Mapping
 
 import msgspec
@@ -61,6 +62,8 @@ class ModelService:
         self._log = log
         self._loaded = loaded
         self._allow_private = allow_private
+        self._news = asyncio.Event()
+        self._closing = False
 
     async def view(self) -> View:
         async with self._database.snapshot() as connection:
@@ -72,6 +75,33 @@ class ModelService:
         if found is None:
             raise _unknown(alias)
         return found
+
+    async def newer(self, than: int, wait: float) -> View:
+        """The catalogue, as soon as it is not at version `than`; after `wait` seconds as it is."""
+        try:
+            async with asyncio.timeout(wait):
+                while not self._closing:
+                    news = self._news
+                    view = await self.view()
+                    if view.version != than:
+                        return view
+                    await news.wait()
+        except TimeoutError:
+            pass
+        return await self.view()
+
+    def release_waiting(self) -> None:
+        """Nobody waits for news any more: the process ends."""
+        self._closing = True
+        self._tell()
+
+    def _tell(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    def allow_private(self, allowed: bool) -> None:
+        """Whether targets on private networks may be added from now on."""
+        self._allow_private = allowed
 
     async def import_configured(self, models: Mapping[str, ModelConfig]) -> None:
         """Make the configured layer what the configuration says; a new version only if it was not so.
@@ -97,6 +127,7 @@ class ModelService:
                 await self._replace_configured(connection, stored, wanted)
             await self._check_configured(connection, wanted)
         self._outbox.notify()
+        self._tell()
 
     async def put(self, caller: Principal, alias: str, config: ModelConfig) -> tuple[Effective, bool]:
         """Add or replace; the model and whether the alias is new.
@@ -123,6 +154,7 @@ class ModelService:
             await self._announce(connection, version)
             effective = (await _view(connection)).models[alias]
         self._outbox.notify()
+        self._tell()
         self._log.info("model changed", model=alias, version=version, by=caller.user)
         return effective, known is None
 
@@ -146,6 +178,7 @@ class ModelService:
             _check_revealed(alias, _models(await _view(connection)))
             await self._announce(connection, version)
         self._outbox.notify()
+        self._tell()
         self._log.info("model removed", model=alias, version=version, by=caller.user)
 
     async def _replace_configured(

@@ -1,0 +1,232 @@
+"""The configuration is changed while the platform runs: every process follows, nothing else notices."""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.platform import MODULES, Answer, Platform, running, wait_until
+
+
+class Endpoint(BaseHTTPRequestHandler):
+    """An OpenAI-compatible endpoint that says which model it was asked for."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        message = {"role": "assistant", "content": asked["model"]}
+        body = json.dumps(
+            {
+                "id": "chatcmpl-1",
+                "object": "chat.completion",
+                "created": 1,
+                "model": asked["model"],
+                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+            }
+        ).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def document(endpoint: str) -> dict[str, Any]:
+    return {"models": {"first": {"targets": [{"url": endpoint}]}}}
+
+
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory: pytest.TempPathFactory, document: dict[str, Any]) -> Iterator[Platform]:
+    with running(tmp_path_factory.mktemp("config") / "data", document) as platform:
+        yield platform
+
+
+def config(platform: Platform, *words: str) -> "subprocess.CompletedProcess[str]":
+    return platform.command("config", *words)
+
+
+def outcome(platform: Platform, *words: str) -> dict[str, Any]:
+    done = config(platform, *words, "--json")
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def version(platform: Platform) -> int:
+    return int(outcome(platform, "show")["version"])
+
+
+def kept(platform: Platform) -> dict[str, tuple[int, bool, float]]:
+    """What each process has: version, whether it hears the server, and since when (Unix seconds)."""
+    found = {}
+    for file in (platform.data / "run").glob("documents-*.json"):
+        said = json.loads(file.read_text())
+        found[said["instance"].partition("-")[0]] = (said["version"], said["live"], file.stat().st_mtime)
+    return found
+
+
+def everywhere(platform: Platform, wanted: int) -> dict[str, tuple[int, bool, float]]:
+    def reached() -> dict[str, tuple[int, bool, float]] | None:
+        now = kept(platform)
+        return now if set(now) == MODULES and all(one[0] == wanted for one in now.values()) else None
+
+    return wait_until(reached, f"every process has version {wanted}", 10) or {}
+
+
+def test_the_file_is_the_first_version(changed: Platform, document: dict[str, Any]) -> None:
+    first = outcome(changed, "show", "--version", "1")
+
+    assert first["author"] == "file"
+    assert first["content"] == document
+
+
+def test_a_change_reaches_every_process_within_a_second(changed: Platform, record_property: Any) -> None:
+    latest = []
+    for number in (501, 502, 503):
+        done = outcome(changed, "set", "limits.default.requests_per_minute", str(number))
+        at = outcome(changed, "show")["at"]
+        latest.append(max(one[2] for one in everywhere(changed, done["version"]).values()) - at)
+    record_property("seconds", latest)
+    print("seconds until the last process had it:", [round(one, 3) for one in latest])
+
+    assert min(latest) < 1.0
+
+
+def test_a_new_model_is_served_and_a_removed_one_is_not(changed: Platform, endpoint: str) -> None:
+    target = json.dumps([{"url": endpoint, "model": "there"}])
+    assert changed.chat("Hi", model="second").status == 404
+    outcome(changed, "set", "models.second.targets", target)
+    answer = answered(changed, "second", 200)
+    assert answer.json()["choices"][0]["message"]["content"] == "there"
+    outcome(changed, "unset", "models.second")
+    answered(changed, "second", 404)
+    assert changed.chat("Hi", model="first").status == 200
+
+
+def answered(platform: Platform, model: str, status: int) -> Answer:
+    def asked() -> Answer | None:
+        answer = platform.chat("Hi", model=model)
+        return answer if answer.status == status else None
+
+    found = wait_until(asked, f"{model} answers {status}", 5)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("set", "gateway.prt", "1"), "gateway has no setting prt"),
+        (("set", "gateway.port", "many"), "gateway.port cannot be 'many'"),
+        (("set", "models.first.targets[0].url", "ftp://nowhere"), "models.first.targets[0].url"),
+        (("set", "models.first.fallbacks", '["missing"]'), "there is no model missing"),
+        (("unset", "models.nobody"), "is not in the document"),
+    ],
+)
+def test_what_cannot_be_changes_nothing(changed: Platform, words: tuple[str, ...], told: str) -> None:
+    before = version(changed)
+    refused = config(changed, *words)
+
+    assert refused.returncode == 1
+    assert told in refused.stderr
+    assert version(changed) == before
+    assert outcome(changed, "audit", "--limit", "1")["data"][0]["action"] == "refused"
+
+
+def test_of_two_writers_one_wins(changed: Platform) -> None:
+    present = version(changed)
+    command = ("config", "set", "limits.default.concurrent")
+    writers = [
+        threading.Thread(
+            target=lambda n=number: codes.append(  # type: ignore[misc]
+                changed.command(*command, str(n), "--if-version", str(present)).returncode
+            )
+        )
+        for number in (7, 8)
+    ]
+    codes: list[int] = []
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+
+    assert sorted(codes) == [0, 1]
+    assert version(changed) == present + 1
+
+
+def test_what_waits_for_a_start_is_told(changed: Platform) -> None:
+    done = outcome(changed, "set", "gateway.port", "9")
+    assert (done["takes_effect"], done["restart"]) == ("restart", ["gateway.port"])
+    everywhere(changed, done["version"])
+    standing = json.loads(changed.command("status", "--json").stdout)["configuration"]
+    assert set(standing["pending"]) == {"gateway.port"}
+
+    back = outcome(changed, "rollback", str(done["version"] - 1))
+    assert back["takes_effect"] == "now"
+    everywhere(changed, back["version"])
+    assert json.loads(changed.command("status", "--json").stdout)["configuration"]["pending"] == {}
+
+
+def test_the_log_level_follows_everywhere(changed: Platform) -> None:
+    done = outcome(changed, "set", "telemetry.log_level", "error")
+    everywhere(changed, done["version"])
+    outcome(changed, "unset", "telemetry.log_level")
+
+
+def test_all_goes_on_while_the_config_server_is_killed(changed: Platform) -> None:
+    pid = changed.modules()["config"]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    assert changed.chat("Hi", model="first").status == 200
+    wait_until(
+        lambda: (one := changed.modules()["config"])["state"] == "ready" and one["pid"] != pid,
+        "the config server is back",
+    )
+    done = outcome(changed, "set", "limits.default.requests_per_minute", "777")
+    assert all(live for _, live, _ in everywhere(changed, done["version"]).values())
+    assert changed.chat("Hi", model="first").status == 200
+
+
+def test_a_start_without_the_database_is_from_the_snapshots(
+    tmp_path: Path, document: dict[str, Any], endpoint: str
+) -> None:
+    data = tmp_path / "data"
+    with running(data, document) as platform:
+        done = outcome(platform, "set", "models.second.targets", json.dumps([{"url": endpoint}]))
+        everywhere(platform, done["version"])
+    for file in (data / "db").glob("config.db*"):
+        file.unlink()
+    (data / "db" / "config.db").write_bytes(b"this is no database" * 1000)
+    with running(data, document) as platform:
+        assert platform.chat("Hi", model="second").status == 200
+        server = platform.modules()["config"]
+        assert server["state"] == "degraded"
+        assert "last known documents" in server["reason"]
+        assert outcome(platform, "show")["stale"] is True
+        refused = config(platform, "set", "limits.default.concurrent", "3")
+        assert refused.returncode == 5
+        assert "database" in refused.stderr
+        (data / "db" / "config.db").unlink()
+        wait_until(lambda: platform.modules()["config"]["state"] == "ready", "the database is made again", 40)
+        assert outcome(platform, "show")["content"]["models"].keys() == {"first", "second"}
+        assert config(platform, "set", "limits.default.concurrent", "3").returncode == 0
