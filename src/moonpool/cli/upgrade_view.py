@@ -104,7 +104,8 @@ def _sides(sides: tuple[Side, Side]) -> Table:
     table = _table("", *(side.release for side in sides))
     numbers = [side.numbers for side in sides]
     table.add_row("weight", *(f"{side.weight:g} %" for side in sides))
-    table.add_row("ready", *(f"{side.ready} of {side.replicas}" for side in sides))
+    if any(side.replicas for side in sides):
+        table.add_row("ready", *(f"{side.ready} of {side.replicas}" for side in sides))
     table.add_row("requests", *(f"{one.requests} ({one.per_second:g}/s)" for one in numbers))
     rates = [None if one.error_rate is None else f"{one.errors} ({one.error_rate:.2%})" for one in numbers]
     table.add_row("errors", *(rate or "-" for rate in rates))

@@ -23,6 +23,9 @@ def upgrade_view(
 ) -> UpgradeView:
     state, course = upgrade.state, upgrade.course
     old, new = reports.numbers(monotonic)
+    weight = seen.weight
+    if state.ended:  # what it came to: the world has gone on since
+        weight = FULL if state.outcome is Outcome.PROMOTED else 0
     return UpgradeView(
         id=upgrade.id,
         service=upgrade.service,
@@ -33,8 +36,8 @@ def upgrade_view(
         steps=len(course.stops),
         reason=state.reason,
         waiting_for="" if state.ended else trouble or waiting_for(course, state, seen, now),
-        old=_side(course.old, FULL - seen.weight, seen.old, old),
-        new=_side(course.new, seen.weight, seen.new, new),
+        old=_side(course.old, FULL - weight, seen.old, old),
+        new=_side(course.new, weight, seen.new, new),
         verdict=_verdict(course, state, reports),
         path=path(course, state),
         started_by=upgrade.started_by,
