@@ -1,7 +1,8 @@
 """From a model's alias to the endpoints that can answer for it.
 
 A target is either the platform's own inference service (its instances come from the pools) or an
-external OpenAI-compatible endpoint, which has one Endpoint for as long as the target exists.
+external OpenAI-compatible endpoint, which has one Endpoint for as long as the target exists. A release of
+the inference service may be such an endpoint, too: it is one of the service's instances then.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -111,18 +112,27 @@ class Models:
             external = [Candidate(self._external[target], target) for target in targets if target.url]
             local = [target for target in targets if not target.url]
             name = f"{alias}/{number}"
-            groups = list(by_release(self._pools.endpoints(INFERENCE), INFERENCE, release)) if local else []
-            first = [
-                Candidate(endpoint, target)
-                for _, group in groups[:1]
-                for endpoint in group
-                for target in local
-            ]
+            groups = list(by_release(self._inference(release), INFERENCE, release)) if local else []
+            first = [one for _, group in groups[:1] for one in self._candidates(group, local)]
             if first or external:
                 yield Tier(name, first + external, alias)
             for label, group in groups[1:]:
-                others = [Candidate(endpoint, target) for endpoint in group for target in local]
-                yield Tier(f"{name} {label}", others, alias)
+                yield Tier(f"{name} {label}", self._candidates(group, local), alias)
+
+    def _inference(self, release: str) -> Sequence[Endpoint]:
+        """Prompts leave the house for a release that was chosen, or when nobody in it is ready: not because
+        such a release has been started."""
+        there = self._pools.endpoints(INFERENCE)
+        inside = [endpoint for endpoint in there if endpoint.internal]
+        chosen = bool(release) or not any(endpoint.ready for endpoint in inside)
+        return there if chosen else inside
+
+    def _candidates(self, endpoints: Sequence[Endpoint], targets: Sequence[Target]) -> list[Candidate]:
+        return [
+            Candidate(endpoint, self._pools.target(endpoint) or target)
+            for endpoint in endpoints
+            for target in targets
+        ]
 
 
 def _tiers(model: Model) -> list[list[Target]]:

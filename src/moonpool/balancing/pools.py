@@ -6,8 +6,9 @@ An instance that stays keeps its Endpoint, and with it what is known of its load
 from collections.abc import Callable
 
 from moonpool.balancing.endpoint import Endpoint
+from moonpool.contracts.catalogue import Target
 from moonpool.http.address import Address
-from moonpool.ports.discovery import Topology
+from moonpool.ports.discovery import Instance, Topology
 
 SERVING = frozenset({"ready", "degraded"})
 
@@ -17,6 +18,7 @@ class Pools:
 
     def __init__(self) -> None:
         self._pools: dict[str, list[Endpoint]] = {}
+        self._targets: dict[str, Target] = {}
         self.version = 0
         """Grows with every update, for those who keep what they made of the endpoints."""
         self._gone: list[Callable[[Endpoint], None]] = []
@@ -26,22 +28,42 @@ class Pools:
         self._gone.append(callback)
 
     def endpoints(self, service: str) -> list[Endpoint]:
+        """All of them: those that somebody else runs (`Endpoint.internal` is false) are for models only."""
         return self._pools.get(service, [])
+
+    def target(self, endpoint: Endpoint) -> Target | None:
+        """How to speak to an endpoint that somebody else runs; None for our own."""
+        return self._targets.get(endpoint.instance)
 
     def update(self, topology: Topology) -> None:
         known = {endpoint.instance: endpoint for pool in self._pools.values() for endpoint in pool}
         pools: dict[str, list[Endpoint]] = {}
         for instance in topology.modules:
-            if instance.state == "stopped" or not instance.endpoint or instance.external:
-                continue  # what somebody else runs is no place for a signed context
+            if instance.state == "stopped" or not instance.endpoint:
+                continue
             endpoint = known.pop(instance.instance, None)
             if endpoint is None:
                 address = Address.parse(instance.endpoint)
-                endpoint = Endpoint(address, instance=instance.instance, release=instance.release)
+                endpoint = Endpoint(
+                    address,
+                    instance=instance.instance,
+                    release=instance.release,
+                    internal=not instance.external,
+                )
             endpoint.ready = instance.state in SERVING
             pools.setdefault(instance.name, []).append(endpoint)
         self._pools = pools
+        self._targets = {one.instance: _target(one) for one in topology.modules if one.external}
         self.version += 1
         for endpoint in known.values():
             for callback in self._gone:
                 callback(endpoint)
+
+
+def _target(instance: Instance) -> Target:
+    return Target(
+        id=instance.instance,
+        url=instance.endpoint,
+        model=instance.model,
+        api_key_env=instance.api_key_env,
+    )

@@ -22,7 +22,8 @@ class Services:
             self._tiers = {}
         tiers = self._tiers.get((service, release))
         if tiers is None:
-            endpoints = self._pools.endpoints(service)
+            # What somebody else runs is no place for a signed context.
+            endpoints = [endpoint for endpoint in self._pools.endpoints(service) if endpoint.internal]
             tiers = self._tiers[service, release] = [
                 Tier(name, [Candidate(endpoint) for endpoint in group])
                 for name, group in by_release(endpoints, service, release)

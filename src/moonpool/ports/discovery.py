@@ -29,6 +29,10 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     """Where this instance and no other answers, when `endpoint` is shared with others (gateways); else ""."""
     external: bool = False
     """Whether somebody else runs it: it is never shown a signed context."""
+    model: str = ""
+    """Of an external one: the model's name there; "" as it was asked for."""
+    api_key_env: str = ""
+    """Of an external one: names the variable of the gateway's environment that holds its key."""
     reason: str = ""
     """Why it is in this state, when that is not obvious."""
 

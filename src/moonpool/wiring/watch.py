@@ -99,6 +99,8 @@ class Watch:
             endpoint=slot.endpoint,
             since=clock.time(),
             external=True,
+            model=source.model,
+            api_key_env=source.api_key_env,
         )
 
     def start(self) -> None:
