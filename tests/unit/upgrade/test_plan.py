@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from moonpool.contracts.upgrades import StepPlan, Strategy, UpgradePlan
+from moonpool.contracts.upgrades import (
+    AnalysisPlan,
+    HardLimits,
+    ShadowPlan,
+    StepPlan,
+    Strategy,
+    UpgradePlan,
+)
 from moonpool.core.errors import StartupError
 from moonpool.upgrade.plan import misfits, problems
 from moonpool.wiring.plans import load_plan
@@ -53,3 +60,12 @@ def test_plans_as_they_are_by_default_make_sense() -> None:
 def test_more_instances_than_the_release_has_in_the_end_are_refused() -> None:
     plan = UpgradePlan(steps=(StepPlan(weight=5, replicas=9),))
     assert [problem.path for problem in misfits("chat", plan, 2)] == [("steps", 0, "replicas")]
+
+
+def test_the_operators_page_tells_every_setting_of_a_plan() -> None:
+    page = (Path(__file__).parents[3] / "docs/upgrades.md").read_text()
+    for shape in (UpgradePlan, AnalysisPlan, HardLimits, ShadowPlan, StepPlan):
+        for field in shape.__struct_fields__:
+            assert field in page, f"{shape.__name__}.{field}"
+    for strategy in Strategy:
+        assert f"`{strategy}`" in page
