@@ -10,6 +10,7 @@ import typer
 
 from moonpool.cli.chat import chat
 from moonpool.cli.config import app as config
+from moonpool.cli.dlq import app as dlq
 from moonpool.cli.doctor import doctor
 from moonpool.cli.down import down
 from moonpool.cli.explain import explain
@@ -47,6 +48,7 @@ app.command(rich_help_panel=USE)(chat)
 app.command(rich_help_panel=USE)(models)
 app.add_typer(keys, rich_help_panel=USE)
 app.command(rich_help_panel=USE)(explain)
+app.add_typer(dlq, rich_help_panel=USE)
 
 
 def _show_version(wanted: bool) -> None:
