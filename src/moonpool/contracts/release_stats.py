@@ -100,3 +100,6 @@ class ReleaseReport(msgspec.Struct, kw_only=True, omit_defaults=True):
     seconds: float
     counts: list[ReleaseCounts] = []
     routing: dict[str, int] = {}
+    capped: list[str] = []
+    """Services that were shared out otherwise than their document says, for want of ready instances: their
+    split says nothing about whether requests get lost."""

@@ -7,7 +7,7 @@ The counts are plain numbers, touched in the event loop only; reports of several
 import asyncio
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 from structlog.typing import FilteringBoundLogger
@@ -94,7 +94,8 @@ def _times(cells: list[int], total: float) -> Times:
 
 class ReleaseStats:
     """`followed` gives the versions of the routing documents by service, empty while no upgrade runs:
-    then nothing is counted and nothing told. `name` is the gateway's instance, unique among all."""
+    then nothing is counted and nothing told. `capped` is the version router's `take_capped`. `name` is the
+    gateway's instance, unique among all."""
 
     def __init__(
         self,
@@ -103,12 +104,14 @@ class ReleaseStats:
         clock: Clock,
         log: FilteringBoundLogger,
         followed: Callable[[], Mapping[str, int]],
+        capped: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self._name = name
         self._events = events
         self._clock = clock
         self._log = log
         self._followed = followed
+        self.capped = capped
         self._arms: dict[tuple[str, str], _Arm] = {}
         self._sequence = 0
         self._since = clock.monotonic()
@@ -214,6 +217,7 @@ class ReleaseStats:
             seconds=now - self._since,
             counts=[arm.told(service, release) for (service, release), arm in arms.items()],
             routing=dict(self._followed()),
+            capped=list(self.capped()),
         )
         self._since = now
         try:

@@ -89,6 +89,7 @@ class Reports:
         old, new = self._of(report, self._course.old), self._of(report, self._course.new)
         gateway = self._follow(report, old, new, now)
         settled = gateway.version == version and gateway.steady > 1
+        settled = settled and self._course.service not in report.capped
         split = share / FULL if share is not None and settled and 0 < share < FULL else None
         if self._plan.analysis.enabled:
             found.analysis.observe(old, new, split)

@@ -29,6 +29,10 @@ from moonpool.upgrade.surroundings import Documents, Followed
 from moonpool.upgrade.traffic import write_route
 from moonpool.upgrade.wishes import Effect, Ensure
 
+STICKY = frozenset({"chat"})
+"""Services most of whose requests are of conversations, which stay with their release: how requests are
+shared out says little there."""
+
 
 class Running:
     """`seen` is the world at the last look; `trouble` why the last round could not do what it wanted."""
@@ -98,6 +102,7 @@ class Running:
         """Count a gateway's report; whether it was new."""
         routing = self._followed.routing
         plain = routing is not None and not (routing.cohorts or routing.cookie or routing.pins)
+        plain = plain and self.upgrade.service not in STICKY
         share = self.seen.weight if plain and routing is not None and routing.unit is Unit.REQUEST else None
         return self.reports.take(
             report,

@@ -10,7 +10,8 @@ _NAMES = {module: document_name(module) for module in MODULES}
 
 
 def open_release_stats(settings: ModuleSettings, infrastructure: Infrastructure) -> ReleaseStats:
-    """A component; `started` is the version router's, `ended` the tracing filter's to call."""
+    """A component; `started` is the version router's, `ended` the tracing filter's to call. Its `capped` is
+    to be set to the version router's `take_capped`, which is made with it."""
     source = infrastructure.documents
 
     def followed() -> dict[str, int]:

@@ -99,3 +99,16 @@ def test_who_left_is_no_sample() -> None:
     reports = Reports(COURSE, PLAN)
     take(reports, report(1, new=20, left=15))
     assert reports.gathered.sample == 5
+
+
+def test_a_split_is_judged_only_where_buckets_decide_it() -> None:
+    def split(**fields: object) -> int:
+        reports = Reports(COURSE, PLAN)
+        for sequence in range(1, 4):
+            one = msgspec.structs.replace(report(sequence, old=9, new=1), **fields)
+            reports.take(one, stratum=1, share=5000, version=3, now=100.0)
+        return reports.gathered.analysis.split.new
+
+    assert split() == 2, "the first report may have begun under other rules"
+    assert split(capped=["chat"]) == 0
+    assert split(routing={"chat": 2}) == 0
