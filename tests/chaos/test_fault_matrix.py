@@ -238,9 +238,12 @@ def check_headers(cell: Cell, expected: Expect, seen: Seen) -> None:
         assert 1 <= seen.attempts <= 3
     elif expected.retried:
         assert seen.attempts == 2
+    elif expected.ending is Ending.BROKEN:
+        assert 1 <= seen.attempts <= 3, "what broke in one piece with its beginning was asked for again"
     else:
-        assert seen.attempts == 1
-    allowed = {expected.fallback} | ({"failover"} if expected.retried else set())
+        assert seen.attempts in ((1, 2) if expected.continued else (1,))
+    again = expected.retried or expected.continued
+    allowed = {expected.fallback} | ({"failover"} if again else set())
     assert seen.fallback in allowed, seen
 
 
@@ -256,8 +259,8 @@ def check_record(expected: Expect, seen: Seen, record: dict[str, Any]) -> None:
         assert filters & {"retry", "failover"}, verdicts
     elif expected.continued:
         assert len(record["attempts"]) == 2
-        assert "MG" in record["flags"]
-        assert "failover" in filters, verdicts
+        assert ("MG" in record["flags"]) is (seen.attempts == 1), "after the first token, or before it"
+        assert filters & {"retry", "failover"}, verdicts
     elif expected.ending is not Ending.ANSWERED:
         assert len(failed) == len(record["attempts"]) >= 1
         assert record["flags"] or BAD in expected.codes
@@ -295,7 +298,10 @@ def test_nothing_is_held_afterwards(stage: Stage, base: int, outcomes: dict[Cell
     wait_until(
         lambda: stage.connections() <= base, f"{base} connections again, not {stage.connections()}", 10
     )
-    held = {name: value for name, value in gauges(stage.platform).items() if value}
+    waiting = 'service="model"'  # the gateway's own question for news of the catalogue, which waits for its answer
+    held = {
+        name: value for name, value in gauges(stage.platform).items() if value and waiting not in name
+    }
     assert held == {}
 
 

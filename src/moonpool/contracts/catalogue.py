@@ -21,6 +21,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     api_key_env: str = ""
     priority: int = 0
     weight: int = 1
+    continuation: str = "final"
+    """How the endpoint goes on with an answer that broke elsewhere: "prefix", "final" or "none"."""
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ Every field has a default that needs no configuration. Secrets are never in it: 
 variables that hold them.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -21,6 +21,11 @@ class TargetConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     api_key_env: str = ""
     priority: Annotated[int, msgspec.Meta(ge=0)] = 0
     weight: Annotated[int, msgspec.Meta(ge=0)] = 1
+    continuation: Literal["prefix", "final", "none"] = "final"
+    """How this endpoint is asked to go on with an answer that broke off elsewhere, which it is given as the
+    beginning of the assistant's message: with `"prefix": true` on it (DeepSeek, below /beta), with
+    `continue_final_message` beside it (vLLM, SGLang; llama.cpp and Ollama need neither), or not at all, for
+    endpoints that would begin anew."""
 
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

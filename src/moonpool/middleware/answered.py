@@ -8,6 +8,8 @@ class Answered(UpstreamError):
     """`response` is what the client gets when nobody does better. Its body is bytes."""
 
     code = "upstream_answered"
+    release = ""
+    """Label of the release whose answer it is: others may have been asked since."""
 
     def __init__(self, response: Response, *, retry_after: float | None = None) -> None:
         super().__init__(f"the endpoint answered with status {response.status}", retry_after=retry_after)

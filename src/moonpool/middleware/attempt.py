@@ -95,7 +95,7 @@ class Attempts:
                 raise Throttled(f"every endpoint of {ctx.tier.name} asked for a pause", retry_after=wait)
             raise CircuitOpen(f"every instance of {ctx.tier.name} has failed just now", retry_after=wait)
         if ctx.attempts:
-            return fresh(ctx, admitted) or admitted
+            return [candidate for candidate in fresh(ctx, admitted) if candidate.endpoint.ready] or admitted
         return admitted
 
     async def make(

@@ -25,6 +25,7 @@ BATCH = 32
 """Chunks that are packed together: 0.5 µs each; less would cost more, more would keep more."""
 LARGE = 4096
 """Bytes of a chunk that is packed by itself."""
+BRACE = ord("}")
 LIMIT = 8 * 1024 * 1024
 """Bytes of events, some 30,000 tokens, beyond which an answer is not continued."""
 WINDOW = 13
@@ -58,8 +59,12 @@ class Follower:
                 return b""
         end, last = data.find(b"\n"), len(data) - 2
         if end == last and not data.startswith(_ERRORS):
+            if data[last - 1] != BRACE:
+                _look_for_cut_json(data)
             passed = data
         elif data.startswith(MARK, end) and data.find(b"\n", end + 1) == last:
+            if data[end - 1] != BRACE:
+                _look_for_cut_json(data)
             passed = data[:end] + b"\n\n" if self._traced else data
         else:
             passed = self._several(data)
@@ -130,7 +135,17 @@ class Follower:
                 told = data_of(event)
                 if told is not None and told.lstrip().startswith(_ERROR):
                     raise _told(told)
+        _look_for_cut_json(data)
         return _TOKEN_LINES.sub(b"", data) if self._traced else data
+
+
+def _look_for_cut_json(data: bytes) -> None:
+    """Raises UpstreamMalformed for an event whose JSON ends in the middle. To parse every event would cost as
+    much as to relay it."""
+    for event in _events(data):
+        told = [line for line in event.split(b"\n") if line.startswith(b"data:")]
+        if told and not told[-1].rstrip().endswith((b"}", b"[DONE]")):
+            raise UpstreamMalformed("an event of the endpoint's stream is no JSON")
 
 
 def continuable(

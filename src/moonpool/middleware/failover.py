@@ -113,15 +113,18 @@ class Failover:
     def _first(
         self, ctx: Context, request: Request, next: Handler, tiers: Sequence[Tier]
     ) -> Awaitable[Response]:
-        if len(tiers) > 1:
-            return self._walk(ctx, request, next, self._spilled(ctx, tiers))
-        ctx.tier = tiers[0]
+        home = tiers[0] if tiers[0].alias == ctx.model else None
+        if len(tiers) > 1 or home is None:
+            return self._walk(ctx, request, next, self._spilled(ctx, tiers), home)
+        ctx.tier = home
         ctx.last_tier = True
         return next(ctx, request)
 
-    async def _walk(self, ctx: Context, request: Request, next: Handler, tiers: Sequence[Tier]) -> Response:
-        """Raises the most useful error."""
-        first, last = tiers[0], tiers[-1]
+    async def _walk(
+        self, ctx: Context, request: Request, next: Handler, tiers: Sequence[Tier], home: Tier | None
+    ) -> Response:
+        """`home` is the tier whose answer is the real one. Raises the most useful error."""
+        last = tiers[-1]
         errors: list[PlatformError] = []
         for tier in tiers:
             ctx.tier = tier
@@ -134,7 +137,7 @@ class Failover:
                     break
                 ctx.decide("failover", "next", f"{tier.name}: {error.code}")
                 continue
-            if tier is not first:
+            if tier is not home:
                 _moved(ctx, tier, response)
             return response
         raise min(errors, key=_usefulness)
@@ -144,7 +147,9 @@ class Failover:
             return True  # nobody was asked
         if not (isinstance(error, ConnectFailed) or repeatable(ctx, request)):
             return False
-        if error.should_retry is False or not self._budget.withdraw(ctx.clock.monotonic()):
+        if error.should_retry is False:  # retry was denied
+            return False
+        if not self._budget.withdraw(ctx.clock.monotonic()):
             deny(ctx, "failover", error)
             return False
         return True
@@ -180,12 +185,9 @@ class Failover:
             return refused
         ctx.decide("failover", "next", f"{ctx.tier.name}: refused the request itself")
         try:
-            response = await self._walk(ctx, request, next, tiers)
+            return await self._walk(ctx, request, next, tiers, None)
         except (UpstreamError, Unavailable, Overloaded):
             return refused
-        if not ctx.fallback:
-            _moved(ctx, ctx.tier, response)
-        return response
 
 
 def _chain_of(model: Model, response: Response) -> tuple[str, ...]:
@@ -228,9 +230,9 @@ def _told(ctx: Context, error: Answered) -> Response:
     if error.should_retry is False and b"x-should-retry" not in names:
         response.headers.append((b"x-should-retry", b"false"))
     if b"x-moonpool-release" not in names:
-        response.headers.append((b"x-moonpool-release", f"{ctx.service}@{ctx.release}".encode()))
+        response.headers.append((b"x-moonpool-release", f"{ctx.service}@{error.release}".encode()))
     return response
 
 
 def _usefulness(error: MoonpoolError) -> int:
-    return next((rank for rank, kind in enumerate(USEFUL) if isinstance(error, kind)), len(USEFUL))
+    return next((USEFUL.index(kind) for kind in type(error).__mro__ if kind in USEFUL), len(USEFUL))

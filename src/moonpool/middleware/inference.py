@@ -5,22 +5,28 @@ stream must be made to report its usage.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 import msgspec
+from msgspec import structs
 
 from moonpool.balancing.inference import InferenceBalancer, Prompt
 from moonpool.balancing.models import INFERENCE
 from moonpool.balancing.tiers import Candidate
 from moonpool.contracts.catalogue import Target
 from moonpool.contracts.manifest import Timeouts
+from moonpool.core.body import Stream
 from moonpool.core.context import Context
 from moonpool.core.errors import Unavailable
 from moonpool.core.message import Request, Response
 from moonpool.middleware.answers import judge
 from moonpool.middleware.attempt import Attempts, Load
+from moonpool.middleware.continuation import never
+from moonpool.middleware.continuation_request import CONTINUED, TRACED, Prefill, local_body, prefill_body
+from moonpool.middleware.migration import Migration
 from moonpool.middleware.signing import ContextSigner
+from moonpool.middleware.transcript import Transcript
 from moonpool.middleware.upstream import add_internal, traceparent
 
 FROM_EXTERNAL = frozenset(
@@ -43,44 +49,67 @@ class InferenceUpstream:
         balancer: InferenceBalancer,
         attempts: Attempts,
         signer: ContextSigner,
+        migration: Migration,
         first_token: Callable[[int], float],
         environment: Mapping[str, str] = os.environ,
     ) -> None:
         self._balancer = balancer
         self._attempts = attempts
         self._signer = signer
+        self._migration = migration
         self._first_token = first_token
         self._environment = environment
 
     async def __call__(self, ctx: Context, request: Request) -> Response:
-        assert isinstance(request.body, bytes)
         answer = getattr(ctx.payload, "limit", None) or DEFAULT_ANSWER
         candidate = self._pick(ctx, answer)
+        response = await self._ask(ctx, request, candidate, answer)
+        endpoint = candidate.endpoint
+        if not endpoint.internal:
+            response.headers = [field for field in response.headers if field[0] in FROM_EXTERNAL]
+        response.headers.append((b"x-moonpool-release", f"{INFERENCE}@{endpoint.release}".encode()))
+        body = response.body
+        if ctx.streamed and isinstance(body, Stream) and response.status == 200:
+
+            def go_on(candidate: Candidate, transcript: Transcript) -> Awaitable[Response]:
+                return self._ask(ctx, request, candidate, answer, transcript)
+
+            response.body = self._migration.follow(ctx, candidate, body, go_on)
+        return response
+
+    def _ask(
+        self,
+        ctx: Context,
+        request: Request,
+        candidate: Candidate,
+        answer: int,
+        begun: Transcript | None = None,
+    ) -> Awaitable[Response]:
+        """One attempt at `candidate`; `begun` is the answer that it is to go on with."""
         endpoint, target = candidate
         assert target is not None
+        assert isinstance(request.body, bytes)
         ctx.release = endpoint.release
         streamed = ctx.streamed
         body = _body_for(
             target, request.body, ctx.payload.model, ctx.tier.alias, usage_forced=not ctx.usage_wanted
         )
+        extra: Mapping[bytes, bytes] = {}
         timeouts: Timeouts = ctx.route.timeouts
         if streamed:
             first_byte = min(self._first_token(ctx.prompt_tokens), timeouts.first_byte)
-            timeouts = msgspec.structs.replace(timeouts, first_byte=first_byte)
-        response = await self._attempts.make(
+            timeouts = structs.replace(timeouts, first_byte=first_byte)
+            body, extra = _continuing(ctx, candidate, body, begun)
+        return self._attempts.make(
             ctx,
             endpoint,
-            self._request(ctx, request, candidate, body),
+            self._request(ctx, request, candidate, body, extra),
             timeouts,
             judge_stream if streamed else judge_whole,
             Load(ctx.prompt_tokens, answer),
             streamed=streamed,
             whole=not streamed,
         )
-        if not endpoint.internal:
-            response.headers = [field for field in response.headers if field[0] in FROM_EXTERNAL]
-        response.headers.append((b"x-moonpool-release", f"{INFERENCE}@{endpoint.release}".encode()))
-        return response
 
     def _pick(self, ctx: Context, answer: int) -> Candidate:
         open_to = self._attempts.open_to(ctx)
@@ -95,11 +124,19 @@ class InferenceUpstream:
         ctx.decide("balancer", candidate.endpoint.instance, reason)
         return candidate
 
-    def _request(self, ctx: Context, request: Request, candidate: Candidate, body: bytes) -> Request:
+    def _request(
+        self,
+        ctx: Context,
+        request: Request,
+        candidate: Candidate,
+        body: bytes,
+        extra: Mapping[bytes, bytes],
+    ) -> Request:
         headers = {b"content-type": b"application/json", b"accept": b"application/json, text/event-stream"}
         path = request.path
         if candidate.endpoint.internal:
             add_internal(headers, ctx, self._signer, INFERENCE)
+            headers.update(extra)
         else:
             path = path.removeprefix("/v1")
             if ctx.trace_id:
@@ -119,6 +156,20 @@ class InferenceUpstream:
                 code="target_not_configured",
             )
         return key
+
+
+def _continuing(
+    ctx: Context, candidate: Candidate, body: bytes, begun: Transcript | None
+) -> tuple[bytes, Mapping[bytes, bytes]]:
+    """A stream's body and headers, such that it can be continued, or goes on with what was begun."""
+    if candidate.endpoint.internal:
+        if begun is not None:
+            return local_body(body, begun), CONTINUED
+        return body, TRACED if never(ctx.payload) is None else {}
+    if begun is None:
+        return body, {}
+    assert candidate.target is not None
+    return prefill_body(body, ctx.payload, begun, Prefill(candidate.target.continuation)), {}
 
 
 def _prompt_text(payload: object) -> bytes:

@@ -28,6 +28,7 @@ from moonpool.http.framing import IDEMPOTENT
 from moonpool.middleware.answered import Answered
 from moonpool.middleware.attempt import fresh
 from moonpool.middleware.backoff import Backoff
+from moonpool.middleware.breakers import Breakers
 from moonpool.middleware.retry_budget import RetryBudget
 
 BROKEN = (ConnectionReset, UpstreamMalformed, StreamTruncated)
@@ -36,11 +37,14 @@ SILENT = (FirstByteTimeout, StreamStalled)
 
 
 class Retry:
-    def __init__(self, policy: RetryPolicy, budget: RetryBudget, backoff: Backoff) -> None:
+    def __init__(
+        self, policy: RetryPolicy, budget: RetryBudget, backoff: Backoff, breakers: Breakers
+    ) -> None:
         self._statuses = policy.statuses
         self._most = policy.attempts
         self._budget = budget
         self._backoff = backoff
+        self._breakers = breakers
 
     def applies(self, route: Route) -> bool:
         return route.balancer is not BalancerKind.NONE
@@ -84,12 +88,13 @@ class Retry:
             ctx.flags.append(Flag.RETRIES_EXHAUSTED)
             ctx.decide("retry", "exhausted", f"{attempt} attempts")
             return None
+        now = ctx.clock.monotonic()
         others = fresh(ctx, ctx.tier.candidates)
-        if any(candidate.endpoint.ready for candidate in others):
+        if any(other.endpoint.ready and self._breakers.of(other).admits(now) for other in others):
             return 0.0
         if not ctx.last_tier or isinstance(error, SILENT):
             return None
-        left = None if ctx.deadline is None else ctx.deadline.remaining(ctx.clock.monotonic())
+        left = None if ctx.deadline is None else ctx.deadline.remaining(now)
         pause = self._backoff.wait(attempt, waited, error.retry_after, left)
         if pause is None:
             ctx.decide("retry", "no time", f"{error.code}, {left or 0:.1f} s left")

@@ -46,7 +46,8 @@ def is_content(begun: bytes) -> bool:
     events = begun.split(b"\n\n")
     if len(events[-1]) > LARGEST:
         raise UpstreamMalformed(f"the endpoint's first event is larger than {LARGEST} bytes")
-    told = [event for event in events[:-1] if event and not event.startswith(b":")]
+    # A block without data (a comment, `retry: 3000`) is no event: HTML standard, section 9.2.6.
+    told = [event for event in events[:-1] if event.startswith(b"data:") or b"\ndata:" in event]
     if not told:
         return False
     first = told[0]

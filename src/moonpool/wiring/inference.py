@@ -42,6 +42,7 @@ class InferencePath:
             balancer=balancer,
             attempts=resilience.attempts,
             signer=infrastructure.signer,
+            migration=resilience.migration,
             first_token=partial(first_token_budget, resilience.config.breaker),
         )
         self.filters: list[Filter] = [

@@ -16,6 +16,7 @@ from moonpool.middleware.backoff import Backoff
 from moonpool.middleware.breakers import Breakers
 from moonpool.middleware.circuit_breaker import State
 from moonpool.middleware.failover import Failover, TierTable
+from moonpool.middleware.migration import Migration
 from moonpool.middleware.retry import Retry
 from moonpool.middleware.retry_budget import RetryBudget
 
@@ -39,8 +40,10 @@ class Resilience:
         self.budget = RetryBudget(config.retry)
         self.attempts = Attempts(client, self.breakers)
         table = TierTable(Services(pools), self.models)
+        self.migration = Migration(self.models, self.attempts, self.breakers, self.budget)
         self.failover = Failover(table, self.breakers, self.budget, chance, enough=config.overprovisioning)
-        self.retry = Retry(config.retry, self.budget, Backoff(config.retry, chance.random))
+        backoff = Backoff(config.retry, chance.random)
+        self.retry = Retry(config.retry, self.budget, backoff, self.breakers)
         pools.on_gone(lambda endpoint: self.breakers.forget(endpoint.instance))
 
     def _changed(self, instance: str, old: State, new: State) -> None:

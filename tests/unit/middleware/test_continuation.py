@@ -146,13 +146,19 @@ CALL = {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "argume
         (chunk(CALL), "calls a tool"),
         (chunk({"refusal": "No."}), "refusal"),
         (chunk({"content": "x"}, index=1), "several choices"),
-        (b"data: {broken\n\n", "cannot be read"),
+        (b"data: {broken}\n\n", "cannot be read"),
     ],
 )
 def test_what_is_said_may_forbid_it(data: bytes, fault: str) -> None:
     _, transcript = follow(STREAM, data)
     assert fault in (continuable(CHAT, transcript, local=True) or "")
     assert transcript.text == ""
+
+
+@pytest.mark.parametrize("tail", [b"\n\n", b"\n:k=1\n\n", b"\n\n" + STREAM])
+def test_json_that_ends_in_the_middle_is_a_break(tail: bytes) -> None:
+    with pytest.raises(UpstreamMalformed):
+        follow(b'data: {"choices": [{"delta": {"cont' + tail)
 
 
 def test_what_is_too_long_is_not_kept() -> None:

@@ -91,6 +91,7 @@ def _target(alias: str, target: TargetConfig, where: str, layer: Layer) -> Targe
         api_key_env=target.api_key_env,
         priority=target.priority,
         weight=target.weight,
+        continuation=target.continuation,
     )
 
 
