@@ -7,7 +7,6 @@ from moonpool.configserver.faults import Author
 from moonpool.configserver.views import AuditEntry
 from moonpool.contracts.documents.wire import Stored
 from moonpool.core.clock import Clock
-from moonpool.core.ids import new_id
 
 
 class Records:
@@ -49,7 +48,6 @@ class Records:
         detail: str = "",
     ) -> None:
         entry = AuditEntry(
-            id=new_id("audit", self._clock),
             at=self._clock.time(),
             who=author.who,
             key=author.key,

@@ -1,5 +1,6 @@
 """The config server over HTTP: thin handlers around ConfigService."""
 
+from collections.abc import Awaitable
 from typing import Annotated
 
 import msgspec
@@ -10,7 +11,7 @@ from litestar.response import Stream
 from litestar.types import ControllerRouterHandler
 
 from moonpool.asgi.caller import Caller
-from moonpool.configserver.faults import Author
+from moonpool.configserver.faults import Author, StaleMatch, VersionConflict
 from moonpool.configserver.hub import Hub
 from moonpool.configserver.service import ConfigService, Expected
 from moonpool.configserver.views import (
@@ -32,10 +33,12 @@ from moonpool.contracts.documents.kinds import Kinds
 from moonpool.contracts.documents.wire import WATCH
 from moonpool.core.errors import BadRequest, PermissionDenied
 from moonpool.core.principal import RANK, Role
+from moonpool.openai.errors import render_error
 
 CallerOf = NamedDependency[Caller]
 IfMatch = Annotated[str, HeaderParameter(name="if-match")]
 Limit = Annotated[int, QueryParameter(ge=1, le=1000)]
+Answer = Response[Outcome] | Response[bytes]
 _BASE = "/admin/config"
 
 
@@ -106,7 +109,9 @@ def _history(service: ConfigService) -> list[ControllerRouterHandler]:
         )
 
     @get(f"{_BASE}/audit", summary="Who changed what")
-    async def audit(caller: CallerOf, name: str = "", limit: Limit = 50, before: str = "") -> AuditPage:
+    async def audit(
+        caller: CallerOf, name: str = "", limit: Limit = 50, before: int | None = None
+    ) -> AuditPage:
         _admin(caller)
         found = await service.audited(name, before, limit + 1)
         return AuditPage(data=found[:limit], has_more=len(found) > limit)
@@ -118,26 +123,26 @@ def _changing(service: ConfigService) -> list[ControllerRouterHandler]:
     @put(f"{_BASE}/documents/{{name:path}}", summary="Replace a document")
     async def replace(
         caller: CallerOf, name: FromPath[str], data: JSONBody[PutDocument], if_match: IfMatch = ""
-    ) -> Response[Outcome]:
+    ) -> Answer:
         author = _admin(caller)
         expected = _expected(data.version, if_match, needed=True)
-        return _done(await service.put(name.lstrip("/"), data.content, expected, author, data.reason))
+        return await _done(service.put(name.lstrip("/"), data.content, expected, author, data.reason))
 
     @patch(f"{_BASE}/documents/{{name:path}}", summary="Change places of a document")
     async def change(
         caller: CallerOf, name: FromPath[str], data: JSONBody[PatchDocument], if_match: IfMatch = ""
-    ) -> Response[Outcome]:
+    ) -> Answer:
         author = _admin(caller)
         expected = _expected(data.version, if_match)
-        return _done(await service.patch(name.lstrip("/"), data, expected, author))
+        return await _done(service.patch(name.lstrip("/"), data, expected, author))
 
     @post(f"{_BASE}/rollback/{{name:path}}", status_code=200, summary="Go back to a version")
     async def rollback(
         caller: CallerOf, name: FromPath[str], data: JSONBody[Rollback], if_match: IfMatch = ""
-    ) -> Response[Outcome]:
+    ) -> Answer:
         author = _admin(caller)
         expected = _expected(data.version, if_match)
-        return _done(await service.rollback(name.lstrip("/"), data, expected, author))
+        return await _done(service.rollback(name.lstrip("/"), data, expected, author))
 
     @post(f"{_BASE}/validate/{{name:path}}", status_code=200, summary="Check a document")
     async def validate(caller: CallerOf, name: FromPath[str], data: JSONBody[Trial]) -> Outcome:
@@ -171,15 +176,25 @@ def _internal(service: ConfigService, hub: Hub) -> list[ControllerRouterHandler]
         )
 
     @put("/internal/documents/{name:path}", include_in_schema=False)
-    async def write(caller: CallerOf, name: FromPath[str], data: JSONBody[PutDocument]) -> Response[Outcome]:
+    async def write(caller: CallerOf, name: FromPath[str], data: JSONBody[PutDocument]) -> Answer:
         author = _module(caller)
         expected = _expected(data.version, "", needed=True)
-        return _done(await service.put(name.lstrip("/"), data.content, expected, author, data.reason))
+        return await _done(service.put(name.lstrip("/"), data.content, expected, author, data.reason))
 
     return [watch, write]
 
 
-def _done(outcome: Outcome) -> Response[Outcome]:
+async def _done(change: Awaitable[Outcome]) -> Answer:
+    """The outcome with its version as `etag`; who comes too late gets the present one."""
+    try:
+        outcome = await change
+    except (VersionConflict, StaleMatch) as error:
+        refused = render_error(error)
+        assert isinstance(refused.body, bytes)
+        headers = {"etag": f'"{error.present}"'}
+        return Response(
+            refused.body, status_code=refused.status, headers=headers, media_type="application/json"
+        )
     return Response(outcome, headers={"etag": f'"{outcome.version}"'})
 
 

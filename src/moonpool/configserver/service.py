@@ -140,7 +140,7 @@ class ConfigService:
         async with self._database.snapshot() as connection:
             return await store.history(connection, name, before, limit)
 
-    async def audited(self, name: str, before: str, limit: int) -> list[AuditEntry]:
+    async def audited(self, name: str, before: int | None, limit: int) -> list[AuditEntry]:
         self.require()
         async with self._database.snapshot() as connection:
             return list(await store.audited(connection, name, before, limit))

@@ -102,15 +102,19 @@ async def history(connection: AsyncConnection, name: str, before: int | None, li
 
 
 async def note(connection: AsyncConnection, entry: AuditEntry) -> None:
-    await connection.execute(insert(audit).values(**msgspec.structs.asdict(entry)))
+    fields = msgspec.structs.asdict(entry)
+    del fields["id"]
+    await connection.execute(insert(audit).values(**fields))
 
 
-async def audited(connection: AsyncConnection, name: str, before: str, limit: int) -> Sequence[AuditEntry]:
+async def audited(
+    connection: AsyncConnection, name: str, before: int | None, limit: int
+) -> Sequence[AuditEntry]:
     """The newest first, older than the entry `before`; `name` "" is all documents."""
     statement = select(audit)
     if name:
         statement = statement.where(audit.c.name == name)
-    if before:
+    if before is not None:
         statement = statement.where(audit.c.id < before)
     rows = await connection.execute(statement.order_by(audit.c.id.desc()).limit(limit))
     return [AuditEntry(**row._mapping) for row in rows]

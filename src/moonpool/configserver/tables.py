@@ -20,7 +20,7 @@ versions = Table(
 audit = Table(
     "audit",
     metadata,
-    Column("id", String(64), primary_key=True),
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("at", Double, nullable=False),
     Column("who", String(256), nullable=False),
     Column("key", String(64), nullable=False),
@@ -31,7 +31,7 @@ audit = Table(
     Column("detail", Text, nullable=False),
     Column("request_id", String(64), nullable=False),
 )
-"""Who did what, and who was refused what. Rows are added and never changed; ids sort by time."""
+"""Who did what, and who was refused what. Rows are added and never changed; ids rise."""
 
 state = Table(
     "config_state",

@@ -107,7 +107,8 @@ class DiffView(msgspec.Struct, frozen=True, kw_only=True):
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
     """`action`: put, patch, rollback, file, first, restore or refused (`detail` then says why)."""
 
-    id: str
+    id: int = 0
+    """Given when it is kept; rises."""
     at: float
     who: str
     key: str

@@ -58,16 +58,16 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
 def documents_note(layout: Layout, running: tuple[Instance, ...]) -> Note:
     """From what each process keeps on the disk, so it can be told whatever is down."""
     instances = {one.instance: one.name for one in running}
-    kept = {instances[one.instance]: one for one in read_all(layout.run) if one.instance in instances}
-    version = max((one.version for one in kept.values()), default=0)
+    kept = [(instances[one.instance], one) for one in read_all(layout.run) if one.instance in instances]
+    version = max((one.version for _, one in kept), default=0)
     pending: dict[str, list[str]] = {}
-    for name, one in kept.items():
+    for name, one in kept:
         for path in one.pending:
             pending.setdefault(path, []).append(name)
     return Note(
         version=version,
-        away=sorted(name for name, one in kept.items() if not one.live),
-        behind=sorted(name for name, one in kept.items() if _behind(one, version)),
+        away=sorted({name for name, one in kept if not one.live}),
+        behind=sorted({name for name, one in kept if _behind(one, version)}),
         pending=pending,
     )
 

@@ -5,7 +5,7 @@ import os
 import pytest
 import structlog
 
-from moonpool.wiring.logging import LineWriter, set_up
+from moonpool.wiring.logging import LineWriter, set_level, set_up
 
 
 @pytest.fixture
@@ -78,3 +78,18 @@ def test_a_full_disk_loses_lines_only():
     os.close(read)
     LineWriter(write).msg(b"lost")
     os.close(write)
+
+
+def test_the_level_changes_for_every_logger_there_is(lines) -> None:
+    log, told = lines
+    early = log.bind(a=1)
+    for level, method in (("error", "warning"), ("debug", "debug"), ("error", "info"), ("info", "info")):
+        set_level(level)
+        getattr(early, method)(f"{method} at {level}")
+        getattr(logging.getLogger("library"), method)(f"their {method} at {level}")
+    assert [line["event"] for line in told()] == [
+        "debug at debug",
+        "their debug at debug",
+        "info at info",
+        "their info at info",
+    ]

@@ -25,7 +25,12 @@ def upgrade() -> None:
     )
     op.create_table(
         "audit",
-        sa.Column("id", sa.String(64), primary_key=True),
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+            primary_key=True,
+            autoincrement=True,
+        ),
         sa.Column("at", sa.Double, nullable=False),
         sa.Column("who", sa.String(256), nullable=False),
         sa.Column("key", sa.String(64), nullable=False),
