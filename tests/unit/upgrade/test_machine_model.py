@@ -85,10 +85,10 @@ class World:
 
     def leads_to(self, release: str) -> bool:
         """Whether the rules that gateways follow send anything there."""
-        route = self.applied
+        route = self.applied  # what is listed can be reached by header, whatever its weight
         if release == NEW:
-            return bool(route.weight or route.mirror) and not route.killed and route.only != OLD
-        return route.weight < FULL and route.only != NEW
+            return not route.killed and route.only != OLD
+        return route.only != NEW
 
     def seen(self) -> Seen:
         route, course = self.route, self.course
