@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from harness.platform import MODULES, Platform, packaged_weights, running, wait_until
+from harness.platform import MODULES, UNCACHED, Platform, packaged_weights, running, wait_until
 
 pytestmark = pytest.mark.real_model
 
@@ -80,7 +80,7 @@ class Load:
     def _once(self, model: str) -> Try:
         at = time.monotonic()
         try:
-            answer = self._platform.chat("Hi", model=model, max_tokens=3, temperature=0)
+            answer = self._platform.chat("Hi", model=model, headers=UNCACHED, max_tokens=3, temperature=0)
         except (OSError, HTTPException) as error:
             return Try(model, at, "", repr(error))
         request_id = answer.headers.get("x-request-id", "")

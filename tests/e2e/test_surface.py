@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from harness.platform import MODULES, SERVICES, Platform, wait_until
+from harness.platform import MODULES, SERVICES, UNCACHED, Answer, Platform, wait_until
 
 pytestmark = pytest.mark.real_model
 
@@ -59,7 +59,9 @@ def test_an_answer_can_be_explained(platform: Platform) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer_is_billed_once_with_its_tokens(platform: Platform, stream: bool) -> None:
     options = {"stream_options": {"include_usage": True}} if stream else {}
-    answer = platform.chat("Say hello.", max_tokens=6, temperature=0, stream=stream, **options)
+    answer = platform.chat(
+        "Say hello.", headers=UNCACHED, max_tokens=6, temperature=0, stream=stream, **options
+    )
     if stream:
         events = answer.body.decode().split("\n\n")
         assert events[-2] == "data: [DONE]"
@@ -81,6 +83,24 @@ def test_an_answer_is_billed_once_with_its_tokens(platform: Platform, stream: bo
         told["prompt_tokens"],
         told["completion_tokens"],
     )
+
+
+def test_what_is_the_same_each_time_is_billed_the_first_time_only(platform: Platform) -> None:
+    asked = {"max_tokens": 4, "temperature": 0, "seed": 4711}
+    first, again, streamed = (
+        platform.chat("Count to four.", **asked, stream=stream) for stream in (False, False, True)
+    )
+
+    assert [each.headers["x-moonpool-cache"] for each in (first, again, streamed)] == ["miss", "hit", "hit"]
+    assert again.json()["choices"] == first.json()["choices"]
+    assert streamed.body.endswith(b"data: [DONE]\n\n")
+    later = platform.chat("Hi", headers=UNCACHED, max_tokens=1)
+
+    def status_in_books(answer: Answer) -> int:
+        return platform.request("GET", f"/api/billing/usage/{answer.headers['x-request-id']}").status
+
+    wait_until(lambda: status_in_books(later) == 200, "what was asked after them is billed")
+    assert [status_in_books(each) for each in (first, again, streamed)] == [200, 404, 404]
 
 
 def test_a_conversation_is_answered_and_kept(platform: Platform) -> None:
