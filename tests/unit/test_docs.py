@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from moonpool.cli.config import app
+from moonpool.configserver.manifest import MANIFEST
 from moonpool.contracts.config import SERVICES, PlatformConfig
 from moonpool.middleware import pipeline
 
@@ -16,6 +18,18 @@ def test_the_api_page_has_every_route(service: str) -> None:
     page = (DOCS / "api.md").read_text()
     for route in import_module(f"moonpool.services.{service}.manifest").MANIFEST.routes:
         assert f"| `{route.method} {route.path}` | {route.access.value}" in page
+
+
+def test_the_api_page_has_every_route_of_the_config_server() -> None:
+    page = (DOCS / "api.md").read_text()
+    for route in MANIFEST.routes:
+        assert f"| `{route.method} {route.path}` | {route.access.value}" in page
+
+
+def test_the_configuration_page_has_every_command() -> None:
+    page = (DOCS / "configuration.md").read_text()
+    for command in app.registered_commands:
+        assert f"config {command.name or command.callback.__name__}" in page
 
 
 def test_the_operations_page_has_every_section_of_the_configuration() -> None:
