@@ -37,14 +37,14 @@ def dummy_plan(config, *, path="", host=None, port=None):
     )
 
 
-def load_config(path):
+def load_config(path, run=None):
     if path:
         json.loads(Path(path).read_text())
     return PlatformConfig()
 
 
 planning.make_plan = dummy_plan
-configuration.load_config = load_config
+configuration.load_config = configuration.starting_config = load_config
 serve.REGISTRY = MODULES
 serve.ServePlan = msgspec.defstruct(
     "ServePlan", [("registry", tuple, MODULES)], bases=(serve.ServePlan,), frozen=True, kw_only=True
