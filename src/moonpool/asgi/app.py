@@ -118,7 +118,11 @@ def _plumbing(parts: Parts, health: Health, exposition: Exposition | None) -> li
         schema = msgspec.json.encode(request.app.openapi_schema.to_schema())
         return Response(schema, media_type="application/json")
 
-    return [livez, readyz, metrics, openapi]
+    @get("/internal/manifest", include_in_schema=False)
+    async def manifest() -> Response[bytes]:
+        return Response(msgspec.json.encode(parts.manifest), media_type="application/json")
+
+    return [livez, readyz, metrics, openapi, manifest]
 
 
 def _render(error: MoonpoolError) -> Response[bytes]:

@@ -3,7 +3,7 @@
 An instance that stays keeps its Endpoint, and with it what is known of its load and latency.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from moonpool.balancing.endpoint import Endpoint
 from moonpool.contracts.catalogue import Target
@@ -22,10 +22,19 @@ class Pools:
         self.version = 0
         """Grows with every update, for those who keep what they made of the endpoints."""
         self._gone: list[Callable[[Endpoint], None]] = []
+        self._updated: list[Callable[[], None]] = []
 
     def on_gone(self, callback: Callable[[Endpoint], None]) -> None:
         """Called with every endpoint that is no longer part of the topology."""
         self._gone.append(callback)
+
+    def on_update(self, callback: Callable[[], None]) -> None:
+        """Called after every change."""
+        self._updated.append(callback)
+
+    def services(self) -> Iterable[str]:
+        """Those that have endpoints."""
+        return self._pools
 
     def endpoints(self, service: str) -> list[Endpoint]:
         """All of them: those that somebody else runs (`Endpoint.internal` is false) are for models only."""
@@ -58,6 +67,8 @@ class Pools:
         for endpoint in known.values():
             for callback in self._gone:
                 callback(endpoint)
+        for update in self._updated:
+            update()
 
 
 def _target(instance: Instance) -> Target:

@@ -339,7 +339,7 @@ class Breaker:
         self._change(State.OPEN)
 
     def _hold(self, now: float, retry_after: float) -> None:
-        # To the second: whoever waits in the retry filter waits exactly that long, and a little spread beyond.
+        # To the second: who waits in the retry filter waits exactly that long, and a little spread beyond.
         pause = min(retry_after, self.policy.open_longest)
         self._until = max(self._until, now + pause)
         self._held = True

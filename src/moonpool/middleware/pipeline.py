@@ -26,6 +26,7 @@ def ordered(
     tracing: RouteFilter,
     health: RouteFilter,
     authentication: RouteFilter,
+    router: RouteFilter,
     requests: RouteFilter,
     validation: RouteFilter,
     resolution: RouteFilter,
@@ -35,6 +36,7 @@ def ordered(
     dead_letter: RouteFilter,
     fallback: RouteFilter,
     metering: RouteFilter,
+    mirror: RouteFilter,
     failover: RouteFilter,
     retry: RouteFilter,
 ) -> list[RouteFilter]:
@@ -53,6 +55,9 @@ def ordered(
         # Who asks must be known before anything is looked at in the tenant's name; and a caller without
         # a key must not make us parse ten megabytes of JSON.
         authentication,
+        # The upgrade layer: from here on a request belongs to one release of its service, and all that
+        # follows may be another for another release. It needs to know who asks, for the buckets.
+        router,
         # Who asks too often is refused before megabytes of JSON are parsed for him. Places are held from
         # here to the end of the body.
         requests,
@@ -76,6 +81,8 @@ def ordered(
         # Around all attempts of a request and inside everything that may refuse it: one logical request
         # is one usage event, however often it is tried below.
         metering,
+        # Below all that counts, limits or keeps: a copy for a release in the shadow is none of the client's.
+        mirror,
         # From tier to tier (release, target, other model), when all of one have failed or are open.
         failover,
         # Within a tier: another instance, or the same one after a pause, as long as the budget lasts.
@@ -83,6 +90,8 @@ def ordered(
     ]
 
 
+ROUTED = 4
+"""Place of the first filter below the version router: where the chain of a release with own rules begins."""
 REPLAYED = ("tracing", "validation", "resolution", "tokens", "metering", "failover", "retry")
 """What a dead letter passes when it is sent again: nothing that is about a client's connection, and nothing
 that would answer in the service's place."""

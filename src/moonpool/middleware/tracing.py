@@ -20,6 +20,7 @@ from moonpool.core.message import Request, Response
 from moonpool.core.trace import parse
 from moonpool.middleware.metrics import Histogram, RequestMetrics
 from moonpool.middleware.recorder import Finished, Recorder
+from moonpool.middleware.release_stats import ReleaseStats
 from moonpool.middleware.sampling import Sampler
 from moonpool.middleware.server_timing import ASKED, NAME, server_timing
 from moonpool.middleware.verdicts import Verdicts
@@ -39,11 +40,13 @@ class Tracing:
         *,
         sampler: Sampler = NOTHING_SAMPLED,
         verdicts: Verdicts | None = None,
+        stats: ReleaseStats | None = None,
     ) -> None:
         self._recorder = recorder
         self._metrics = metrics
         self._sampler = sampler
         self._verdicts = verdicts
+        self._stats = stats
         self._log = log
         self._ids = RequestIds()
 
@@ -102,7 +105,7 @@ class Tracing:
                 ctx.decide("tracing", "broken", error.message)
                 if error.__cause__ is not None:
                     self._log.error("unforeseen error", request_id=ctx.request_id, exc_info=error.__cause__)
-            self._finish(ctx, request, status, observed.size, observed.first, outcome)
+            self._finish(ctx, request, status, observed.size, observed.first, outcome, observed)
 
         stream.on_settled(settled)
 
@@ -114,6 +117,7 @@ class Tracing:
         size: int,
         first: float | None,
         outcome: Outcome,
+        observed: "_Observed | None" = None,
     ) -> None:
         ended = ctx.clock.monotonic()
         metrics = self._metrics
@@ -123,19 +127,24 @@ class Tracing:
             metrics.flagged(flag)
         if self._verdicts is not None:
             self._verdicts.count(ctx)
+        stats = self._stats
+        if stats is not None and stats.counting:
+            last, chunks = (observed.last, observed.chunks) if observed is not None else (0.0, 0)
+            stats.ended(ctx, outcome, first, last, chunks)
         self._recorder.add(Finished(ctx, request.method, request.peer, status, size, first, ended, outcome))
 
 
 class _Observed:
     """A transform that measures and changes nothing."""
 
-    __slots__ = ("_ctx", "_gaps", "_last", "_metrics", "first", "size")
+    __slots__ = ("_ctx", "_gaps", "_metrics", "chunks", "first", "last", "size")
 
     def __init__(self, ctx: Context, metrics: RequestMetrics) -> None:
         self._ctx = ctx
         self._metrics = metrics
         self._gaps: Histogram | None = None
-        self._last = 0.0
+        self.last = 0.0
+        self.chunks = 0
         self.first: float | None = None
         self.size = 0
 
@@ -148,8 +157,9 @@ class _Observed:
             self._gaps = self._metrics.gaps(ctx.route.path, ctx.release)
             self._metrics.first_byte(ctx.route.path, ctx.release, now - ctx.started)
         else:
-            self._gaps.observe(now - self._last)
-        self._last = now
+            self._gaps.observe(now - self.last)
+        self.last = now
+        self.chunks += 1
         return data
 
     def finish(self) -> bytes:

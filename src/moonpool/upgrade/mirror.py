@@ -39,7 +39,7 @@ class Tell(Protocol):
         outcome: Outcome,
         *,
         first: float | None = None,
-        last: float | None = None,
+        last: float = 0.0,
         chunks: int = 0,
         mirrored: bool = False,
     ) -> None: ...
@@ -146,7 +146,7 @@ class _Discard:
         self._stream: Stream | None = None
         self.outcome = Outcome.CANCELLED
         self.first: float | None = None
-        self.last: float | None = None
+        self.last = 0.0
         self.chunks = 0
 
     async def whole(self, stream: Stream) -> None:

@@ -19,12 +19,12 @@ from moonpool.core.errors import MoonpoolError, Unavailable, UpstreamMalformed
 from moonpool.core.handler import Filter, Handler, chain
 from moonpool.core.message import Body, Request, Response
 from moonpool.core.principal import Principal
-from moonpool.core.trace import CURRENT
 from moonpool.http.address import Address
 from moonpool.http.client import Client
 from moonpool.http.reading import read
 from moonpool.middleware.attempt import Attempts
 from moonpool.middleware.call_tracing import CallTracing
+from moonpool.middleware.restarts import Restarts
 from moonpool.middleware.signing import ContextSigner
 from moonpool.middleware.tracing import RequestIds
 from moonpool.middleware.upstream import ServiceUpstream
@@ -50,10 +50,12 @@ class ServiceCaller:
         signer: ContextSigner,
         balancer: ApiBalancer,
         clock: Clock,
+        restarts: Restarts | None = None,
     ) -> None:
         self._principal = Principal(service=issuer)
         self._filters = filters
         self._attempts = attempts
+        self._restarts = restarts
         self._signer = signer
         self._balancer = balancer
         self._clock = clock
@@ -69,26 +71,36 @@ class ServiceCaller:
         *,
         query: str = "",
         timeouts: Timeouts = QUICK,
+        release: str = "",
     ) -> bytes:
-        """The body of a 200. Raises Unavailable or UpstreamError for everything else."""
-        return await read(await self._send(service, method, path, query, body, timeouts), ANSWER_LIMIT)
+        """The body of a 200. `release` "": of the one that the routing gives.
+
+        Raises Unavailable or UpstreamError for everything else.
+        """
+        answer = await self._send(service, method, path, query, body, timeouts, release)
+        return await read(answer, ANSWER_LIMIT)
 
     async def stream(self, service: str, path: str, query: str = "", *, timeouts: Timeouts) -> Body:
         """GET: the body of a 200, as it comes. Raises as `call` does."""
         return await self._send(service, "GET", path, query, b"", timeouts)
 
     async def _send(
-        self, service: str, method: str, path: str, query: str, body: bytes, timeouts: Timeouts
+        self,
+        service: str,
+        method: str,
+        path: str,
+        query: str,
+        body: bytes,
+        timeouts: Timeouts,
+        release: str = "",
     ) -> Body:
         ctx = Context(self._clock)
+        ctx.release_wanted = release
         ctx.request_id = self._ids.new()
         ctx.deadline = Deadline(ctx.started + timeouts.total)
         ctx.principal = self._principal
         ctx.service = service
         ctx.route = Route(method=method, path=path, timeouts=timeouts)
-        place = CURRENT.get()
-        if place is not None:
-            ctx.trace_id, ctx.span_id, ctx.trace_flags = place.trace_id, place.span_id, place.flags
         request = Request(method, path, query, {b"content-type": b"application/json"}, body)
         response = await self._handler(service)(ctx, request)
         if response.status != 200:
@@ -100,7 +112,11 @@ class ServiceCaller:
         handler = self._handlers.get(service)
         if handler is None:
             upstream = ServiceUpstream(
-                service, balancer=self._balancer, attempts=self._attempts, signer=self._signer
+                service,
+                balancer=self._balancer,
+                attempts=self._attempts,
+                signer=self._signer,
+                restarts=self._restarts,
             )
             handler = self._handlers[service] = chain(self._filters, upstream)
         return handler

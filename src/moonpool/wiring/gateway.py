@@ -16,6 +16,7 @@ from moonpool.balancing.api import ApiBalancer
 from moonpool.balancing.pools import SERVING
 from moonpool.balancing.web import WebBalancer
 from moonpool.contracts.config import GatewayConfig
+from moonpool.contracts.documents.platform import PLATFORM
 from moonpool.contracts.manifest import BalancerKind, Manifest, Route
 from moonpool.core.component import Component, Group
 from moonpool.core.errors import MoonpoolError, StartupError
@@ -31,7 +32,7 @@ from moonpool.middleware.health import HealthGate
 from moonpool.middleware.idempotency import Idempotency
 from moonpool.middleware.limit_rules import LimitRules
 from moonpool.middleware.metrics import RequestMetrics
-from moonpool.middleware.pipeline import REPLAYED, RouteFilter, ordered
+from moonpool.middleware.pipeline import REPLAYED, ROUTED, RouteFilter, build, ordered
 from moonpool.middleware.rate_limit import RequestLimit, TokenLimit
 from moonpool.middleware.recorder import Recorder
 from moonpool.middleware.refusals import EdgeRefusals
@@ -54,6 +55,8 @@ from moonpool.wiring.inference import InferencePath, patient
 from moonpool.wiring.infrastructure import Infrastructure, open_infrastructure
 from moonpool.wiring.observation import observe
 from moonpool.wiring.registry import load_manifests
+from moonpool.wiring.release_manifests import ReleaseManifests
+from moonpool.wiring.releasing import Releasing
 from moonpool.wiring.settings import ModuleSettings
 
 SCHEMAS: Mapping[str, Parse] = {
@@ -131,12 +134,16 @@ class _Assembly:
         cache = AnswerCache(
             store, lambda alias, path: resilience.models.get(alias, CAPABILITIES[path]), clock, log
         )
+        releasing = Releasing(settings, infrastructure, upstreams, self._below_router)
         layer: dict[str, RouteFilter] = {
-            "tracing": Tracing(recorder, metrics, log, sampler=sampler, verdicts=verdicts),
+            "tracing": Tracing(
+                recorder, metrics, log, sampler=sampler, verdicts=verdicts, stats=releasing.stats
+            ),
             "health": self.gate,
             "authentication": Authentication(
                 keys, HttpAuthClient(infrastructure.caller), FailedAttempts(clock), clock, log
             ),
+            "router": releasing.router,
             "requests": RequestLimit(rules, limits),
             "validation": Validation(SCHEMAS),
             "resolution": inference.resolution,
@@ -144,6 +151,7 @@ class _Assembly:
             "cache": cache,
             "tokens": TokenLimit(rules, limits),
             "metering": inference.metering,
+            "mirror": releasing.mirror,
             "failover": resilience.failover,
             "retry": resilience.retry,
         }
@@ -155,7 +163,8 @@ class _Assembly:
             upstreams,
             inference,
         )
-        filters = ordered(**layer, dead_letter=continuity.dead_letter, fallback=continuity.fallback)
+        self._filters = ordered(**layer, dead_letter=continuity.dead_letter, fallback=continuity.fallback)
+        self._upstreams = upstreams
         registry = CollectorRegistry()
         registry.register(metrics)
         description = _Description(manifests, infrastructure.caller)
@@ -169,7 +178,19 @@ class _Assembly:
         )
         own = [*administration.routes(), *continuity.routes]
         description.own = [route for route, _ in own]
-        gateway = Gateway(manifests=manifests, filters=filters, upstream=upstreams, own=own, clock=clock)
+        gateway = Gateway(
+            manifests=manifests, filters=self._filters, upstream=upstreams, own=own, clock=clock
+        )
+        releases = ReleaseManifests(
+            {manifest.service: manifest for manifest in load_manifests()},
+            infrastructure.pools,
+            infrastructure.caller,
+            log,
+            lambda found: releasing.routes.update(
+                {key: patient(manifest, timeouts) for key, manifest in found.items()}
+            ),
+        )
+        infrastructure.documents.subscribe(PLATFORM, lambda _name, _old, new: rules.update(new.limits))
         self.server = Server(
             gateway.handle,
             render_error=EdgeRefusals(recorder, metrics, clock),
@@ -186,6 +207,8 @@ class _Assembly:
             recorder,
             *inference.components,
             *continuity.components,
+            *releasing.components,
+            releases,
             *([spans] if spans is not None else []),
             *observe(
                 registry,
@@ -201,6 +224,9 @@ class _Assembly:
             ),
             RevocationFollower(infrastructure.events, keys, f"revocations-{settings.slot}", log),
         ]
+
+    def _below_router(self, service: str, route: Route) -> Handler:
+        return build(self._filters[ROUTED:], route, self._upstreams(service, route))
 
 
 class _Upstreams:
@@ -220,6 +246,7 @@ class _Upstreams:
             balancer=self._web if route.balancer is BalancerKind.WEB else self._api,
             attempts=self._infrastructure.resilience.attempts,
             signer=self._infrastructure.signer,
+            restarts=self._infrastructure.resilience.restarts,
         )
 
 

@@ -44,8 +44,10 @@ class InferencePath:
             signer=infrastructure.signer,
             migration=resilience.migration,
             first_token=partial(first_token_budget, resilience.config.breaker),
+            restarts=resilience.restarts,
         )
         self.filters: list[Filter] = [
+            infrastructure.router,
             self.resolution,
             self.metering,
             resilience.failover,

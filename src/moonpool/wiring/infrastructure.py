@@ -12,20 +12,24 @@ from moonpool.adapters.discovery.file import FileDiscovery
 from moonpool.balancing.api import ApiBalancer
 from moonpool.balancing.pools import Pools
 from moonpool.contracts.config import PlatformConfig
+from moonpool.contracts.manifest import Route
 from moonpool.core.clock import SYSTEM_CLOCK, Clock
 from moonpool.core.component import Component
+from moonpool.core.handler import Handler
 from moonpool.http.client import Client
 from moonpool.middleware.call_tracing import CallTracing
 from moonpool.middleware.signing import ContextSigner
 from moonpool.ports.discovery import Discovery
 from moonpool.ports.events import EventLog
 from moonpool.ports.telemetry import SpanExporter
+from moonpool.upgrade.routing_filter import ReleaseRoutes, VersionRouter
 from moonpool.wiring.adapters import open_events
 from moonpool.wiring.clients import ServiceCaller
 from moonpool.wiring.configuration import overridden
 from moonpool.wiring.documents import begin_documents, open_documents
 from moonpool.wiring.following import TopologyFollower
 from moonpool.wiring.resilience import Resilience
+from moonpool.wiring.routing import RoutingFollower
 from moonpool.wiring.settings import ModuleSettings
 from moonpool.wiring.telemetry import open_spans
 
@@ -49,6 +53,8 @@ class Infrastructure:
     client: Client
     signer: ContextSigner
     resilience: Resilience
+    router: VersionRouter
+    """For calls from service to service; a gateway has another one for its clients."""
     spans: SpanExporter | None
     caller: ServiceCaller
     components: list[Component]
@@ -67,6 +73,10 @@ class ClientComponent:
         await self._client.aclose()
 
 
+def _no_rules_of_its_own(service: str, route: Route) -> Handler:
+    raise NotImplementedError("calls between services have one chain for all releases")
+
+
 def open_infrastructure(settings: ModuleSettings) -> Infrastructure:
     """Raises StartupError for a broken configuration."""
     data = Path(settings.data)
@@ -83,10 +93,12 @@ def open_infrastructure(settings: ModuleSettings) -> Infrastructure:
     resilience = Resilience(
         config.resilience, pools=pools, client=client, clock=clock, chance=chance, log=log
     )
+    router = VersionRouter(chance.random, ReleaseRoutes(_no_rules_of_its_own))
     caller = ServiceCaller(
         settings.name,
-        filters=[CallTracing(spans), resilience.failover, resilience.retry],
+        filters=[router, CallTracing(spans), resilience.failover, resilience.retry],
         attempts=resilience.attempts,
+        restarts=resilience.restarts,
         signer=signer,
         balancer=ApiBalancer(clock, chance),
         clock=clock,
@@ -108,5 +120,12 @@ def open_infrastructure(settings: ModuleSettings) -> Infrastructure:
         resilience=resilience,
         spans=spans,
         caller=caller,
-        components=[ClientComponent(client), events, TopologyFollower(discovery, pools), documents],
+        router=router,
+        components=[
+            ClientComponent(client),
+            events,
+            TopologyFollower(discovery, pools),
+            documents,
+            RoutingFollower(router, documents, pools),
+        ],
     )

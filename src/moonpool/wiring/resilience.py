@@ -17,6 +17,7 @@ from moonpool.middleware.breakers import Breakers
 from moonpool.middleware.circuit_breaker import State
 from moonpool.middleware.failover import Failover, TierTable
 from moonpool.middleware.migration import Migration
+from moonpool.middleware.restarts import Restarts
 from moonpool.middleware.retry import Retry
 from moonpool.middleware.retry_budget import RetryBudget
 
@@ -39,9 +40,12 @@ class Resilience:
         self.breakers = Breakers(config.breaker, chance.random, self._changed)
         self.budget = RetryBudget(config.retry)
         self.attempts = Attempts(client, self.breakers)
-        table = TierTable(Services(pools), self.models)
+        self.restarts = Restarts(config.restart, pools, clock)
+        self.table = TierTable(Services(pools), self.models)
         self.migration = Migration(self.models, self.attempts, self.breakers, self.budget)
-        self.failover = Failover(table, self.breakers, self.budget, chance, enough=config.overprovisioning)
+        self.failover = Failover(
+            self.table, self.breakers, self.budget, chance, enough=config.overprovisioning
+        )
         backoff = Backoff(config.retry, chance.random)
         self.retry = Retry(config.retry, self.budget, backoff, self.breakers)
         pools.on_gone(lambda endpoint: self.breakers.forget(endpoint.instance))
