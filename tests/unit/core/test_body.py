@@ -15,7 +15,7 @@ from hypothesis.stateful import (
 )
 
 from moonpool.core.body import BUFFER_LIMIT, Outcome, Stream
-from moonpool.core.errors import InternalError, StreamTruncated
+from moonpool.core.errors import InternalError, StreamTruncated, UpstreamMalformed
 
 
 class Source:
@@ -414,3 +414,152 @@ async def test_a_callback_that_raises_stops_neither_the_others_nor_the_sink(end:
     assert told == [outcomes[end]]
     assert sink.ended == {"finish": ["close"], "fail": [error], "cancel": []}[end]
     assert faults == (["producer", "callback"] if end == "cancel" else ["callback"])
+
+
+# ── begun ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def has_x(data: bytes) -> bool:
+    return b"x" in data
+
+
+async def turns() -> None:
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def test_begun_is_over_once_what_came_is_content() -> None:
+    stream, target = Stream(), Target()
+    stream.feed(b"a")
+    waiting = asyncio.create_task(stream.begun(has_x))
+    await turns()
+    stream.feed(b"b")
+    await turns()
+    assert not waiting.done()
+    stream.feed(b"x")
+    assert await waiting
+    stream.feed(b"c")
+    stream.connect(target)
+    assert target.data == [b"a", b"b", b"x", b"c"]  # nothing was taken
+
+
+async def test_begun_looks_at_all_that_came_in_one_piece() -> None:
+    stream, seen = Stream(), []
+
+    def worth(data: bytes) -> bool:
+        seen.append(data)
+        return data == b"abc"
+
+    stream.feed(b"a")
+    stream.feed(b"b")
+    waiting = asyncio.create_task(stream.begun(worth))
+    await turns()
+    stream.feed(b"c")
+    assert await waiting
+    assert seen[0] == b"ab"
+    assert seen[-1] == b"abc"
+
+
+async def test_begun_does_not_wait_for_what_is_there() -> None:
+    stream = Stream()
+    stream.feed(b"x")
+    assert await stream.begun(has_x)
+    stream.feed(b"more")
+    stream.finish()
+    assert await stream.begun(has_x)
+
+
+@pytest.mark.parametrize("late", [True, False])
+@pytest.mark.parametrize("came", [b"", b"a"])
+@pytest.mark.parametrize("end", ["finish", "fail", "cancel"])
+async def test_begun_of_a_body_that_is_over_without_content(late: bool, came: bytes, end: str) -> None:
+    stream, error = Stream(Source()), StreamTruncated("cut")
+
+    def over() -> None:
+        {"finish": stream.finish, "fail": lambda: stream.fail(error), "cancel": stream.cancel}[end]()
+
+    if came:
+        stream.feed(came)
+    if not late:
+        over()
+    waiting = asyncio.create_task(stream.begun(has_x))
+    await turns()
+    assert waiting.done() != late
+    if late:
+        over()
+    if end == "fail":
+        with pytest.raises(StreamTruncated) as raised:
+            await waiting
+        assert raised.value is error
+    else:
+        assert await waiting == (end == "cancel")  # nobody is to blame for what the consumer did
+
+
+async def test_content_that_came_before_a_body_broke_off_is_delivered() -> None:
+    stream, target, error = Stream(), Target(), StreamTruncated("cut")
+    stream.feed(b"x")
+    stream.fail(error)
+    assert await stream.begun(has_x)
+    stream.connect(target)
+    assert (target.data, target.ended) == ([b"x"], [error])
+
+
+@pytest.mark.parametrize("late", [True, False])
+async def test_begun_gives_up_on_what_is_too_long_to_be_looked_at(late: bool) -> None:
+    """Also when all of it came before anybody looked: the producer is paused, and nothing more will come."""
+    source = Source()
+    stream = Stream(source)
+    if not late:
+        stream.feed(b"a" * BUFFER_LIMIT)
+    waiting = asyncio.create_task(stream.begun(has_x))
+    await turns()
+    if late:
+        stream.feed(b"a" * BUFFER_LIMIT)
+    async with asyncio.timeout(1):
+        assert await waiting
+    assert source.paused
+    stream.connect(Target())
+    assert not source.paused
+
+
+async def test_cancelling_begun_cancels_nothing_else() -> None:
+    source, target = Source(), Target()
+    stream = Stream(source)
+    waiting = asyncio.create_task(stream.begun(has_x))
+    await turns()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    stream.feed(b"x")
+    stream.connect(target)
+    stream.finish()
+    assert (target.data, target.ended, source.calls) == ([b"x"], ["close"], [])
+
+
+@pytest.mark.parametrize("late", [True, False])
+async def test_what_a_judge_of_content_raises_reaches_whoever_waits(late: bool) -> None:
+    """And not the socket that feeds."""
+    stream, error = Stream(Source()), UpstreamMalformed("no events")
+    if not late:
+        stream.feed(b"a")
+    waiting = asyncio.create_task(stream.begun(raising(error)))
+    await turns()
+    if late:
+        stream.feed(b"a")
+    with pytest.raises(UpstreamMalformed) as raised:
+        await waiting
+    assert raised.value is error
+    stream.feed(b"b")
+    assert stream.outcome is None
+
+
+async def test_nothing_settles_a_body_because_it_has_begun() -> None:
+    stream = Stream()
+    seen: list[Outcome] = []
+    stream.on_settled(lambda outcome, error: seen.append(outcome))
+    stream.feed(b"x")
+    stream.finish()
+    assert await stream.begun(has_x)
+    assert seen == []
+    stream.connect(Target())
+    assert seen == [Outcome.COMPLETED]

@@ -1,6 +1,8 @@
+import pytest
+
 from moonpool.core.clock import ManualClock
 from moonpool.core.context import Context
-from moonpool.core.decisions import Decision
+from moonpool.core.decisions import Decision, Flag
 from moonpool.core.principal import ANONYMOUS
 
 
@@ -16,7 +18,11 @@ def test_decisions_have_names_and_times() -> None:
 def test_contexts_share_nothing() -> None:
     one, other = Context(), Context()
     one.decide("a", "b")
-    one.parameters["x"] = "y"
+    one.flags.append(Flag.STALE)
+    one.service, one.model, one.last_tier = "chat", "m", False
+    with pytest.raises(TypeError):
+        one.parameters["x"] = "y"  # type: ignore[index] - it is everybody's
     one.attempts.append(None)  # type: ignore[arg-type]
     assert (other.decisions, other.parameters, other.attempts, other.flags) == ([], {}, [], [])
+    assert (other.service, other.model, other.last_tier) == ("", "", True)
     assert other.principal is ANONYMOUS

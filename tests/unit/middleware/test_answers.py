@@ -3,12 +3,11 @@
 import msgspec
 import pytest
 
-from moonpool.core.body import Outcome, Stream
-from moonpool.core.errors import ConnectionReset, UpstreamError, UpstreamMalformed
-from moonpool.core.message import Request, Response
-from moonpool.middleware.answers import READ_LIMIT, SoundAnswers
-from moonpool.openai.parse import parse
-from moonpool.openai.schema import ChatCompletionRequest
+from moonpool.core.body import Stream
+from moonpool.core.errors import UpstreamError, UpstreamMalformed
+from moonpool.core.message import Response
+from moonpool.middleware.answered import Answered, asked_wait
+from moonpool.middleware.answers import judge
 
 JSON = (b"content-type", b"application/json; charset=utf-8")
 HTML = (b"content-type", b"text/html")
@@ -16,19 +15,12 @@ EVENTS = (b"content-type", b"text/event-stream")
 GOOD = b' {"id": "1", "choices": []}\n'
 
 
-@pytest.fixture
-def ask(make_ctx):
-    async def ask(answer: Response, *, stream: bool = False) -> Response:
-        async def upstream(ctx, request) -> Response:
-            return answer
-
-        body = b'{"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": %s}' % (
-            b"true" if stream else b"false"
-        )
-        ctx = make_ctx(payload=parse(ChatCompletionRequest, body))
-        return await SoundAnswers(upstream)(ctx, Request("POST", "/v1/chat/completions", body=body))
-
-    return ask
+def ask(answer: Response, *, stream: bool = False) -> Response:
+    """As the client gets it, whether or not somebody else should better it."""
+    try:
+        return judge(answer, streamed=stream)
+    except Answered as error:
+        return error.response
 
 
 def error(response: Response) -> dict[str, object]:
@@ -48,8 +40,8 @@ def error(response: Response) -> dict[str, object]:
         (Response(200, [EVENTS], Stream()), True),
     ],
 )
-async def test_a_sound_answer_is_not_touched(ask, answer, stream) -> None:
-    assert await ask(answer, stream=stream) is answer
+def test_a_sound_answer_is_not_touched(answer, stream) -> None:
+    assert ask(answer, stream=stream) is answer
 
 
 @pytest.mark.parametrize(
@@ -66,30 +58,23 @@ async def test_a_sound_answer_is_not_touched(ask, answer, stream) -> None:
         (Response(302, [(b"location", b"http://inside/")], b""), False),
     ],
 )
-async def test_what_is_no_answer_of_a_model_is_the_endpoint_s_fault(ask, answer, stream) -> None:
+def test_what_is_no_answer_of_a_model_is_the_endpoint_s_fault(answer, stream) -> None:
     with pytest.raises(UpstreamMalformed):
-        await ask(answer, stream=stream)
-
-
-async def test_a_refused_stream_is_cancelled(ask) -> None:
-    body = Stream()
-    with pytest.raises(UpstreamMalformed):
-        await ask(Response(200, [HTML], body), stream=True)
-    assert body.outcome is Outcome.CANCELLED
+        ask(answer, stream=stream)
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 405, 407])
-async def test_a_refusal_of_our_key_is_never_told_as_the_client_s(ask, status) -> None:
+def test_a_refusal_of_our_key_is_never_told_as_the_client_s(status) -> None:
     with pytest.raises(UpstreamError) as caught:
-        await ask(Response(status, [JSON], b'{"error": {"message": "bad key sk-secret"}}'))
+        ask(Response(status, [JSON], b'{"error": {"message": "bad key sk-secret"}}'))
     assert caught.value.status == 502
     assert "sk-secret" not in str(caught.value)
     assert caught.value.hint
 
 
-async def test_a_path_that_is_not_there_is_not_the_client_s_fault(ask) -> None:
+def test_a_path_that_is_not_there_is_not_the_client_s_fault() -> None:
     with pytest.raises(UpstreamError, match="path"):
-        await ask(Response(404, [HTML], b"<html>"))
+        ask(Response(404, [HTML], b"<html>"))
 
 
 @pytest.mark.parametrize(
@@ -115,26 +100,65 @@ async def test_a_path_that_is_not_there_is_not_the_client_s_fault(ask) -> None:
         (422, b'{"detail": "bad"}', ("bad", "invalid_request_error", None, None)),
     ],
 )
-async def test_other_refusals_keep_status_and_words(ask, status, body, told) -> None:
-    response = await ask(Response(status, [JSON], body))
+def test_other_refusals_keep_status_and_words(status, body, told) -> None:
+    response = ask(Response(status, [JSON], body))
     assert response.status == status
     found = error(response)
     assert (found["message"], found["type"], found["param"], found["code"]) == told
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"<html>boom</html>", b"[1]", b'{"detail": [1]}', b"\xff" * (READ_LIMIT + 1)]
-)
-async def test_what_cannot_be_read_still_is_an_error_object(ask, body) -> None:
-    response = await ask(Response(503, [HTML, (b"retry-after", b"7"), (b"content-length", b"9")], body))
+@pytest.mark.parametrize("body", [b"", b"<html>boom</html>", b"[1]", b'{"detail": [1]}'])
+def test_what_cannot_be_read_still_is_an_error_object(body) -> None:
+    response = ask(Response(503, [HTML, (b"retry-after", b"7"), (b"content-length", b"9")], body))
     assert response.status == 503
     assert "503" in str(error(response)["message"])
     assert response.header(b"retry-after") == b"7"
     assert response.header(b"content-length") is None
 
 
-async def test_a_refusal_that_breaks_off_is_told_without_its_words(ask) -> None:
-    body = Stream()
-    body.feed(b'{"error"')
-    body.fail(ConnectionReset("gone"))
-    assert "500" in str(error(await ask(Response(500, [JSON], body)))["message"])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("status", "bettered"),
+    [
+        *[(status, False) for status in (400, 404, 409, 422)],
+        *[(status, True) for status in (408, 429, 500, 502, 503, 504, 529)],
+    ],
+)
+def test_what_somebody_else_may_better(status, bettered, stream) -> None:
+    answer = Response(status, [JSON, (b"retry-after", b"7")], b'{"error": {"message": "no"}}')
+    if not bettered:
+        assert judge(answer, streamed=stream).status == status
+        return
+    with pytest.raises(Answered) as raised:
+        judge(answer, streamed=stream)
+    assert raised.value.response.status == status
+    assert error(raised.value.response)["message"] == "no"
+    assert raised.value.retry_after == 7.0
+    assert str(status) in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ([], None),
+        ([(b"retry-after", b"0")], 0.0),
+        ([(b"retry-after", b"12")], 12.0),
+        ([(b"retry-after", b"12"), (b"retry-after-ms", b"250")], 0.25),
+        ([(b"retry-after", b"Fri, 31 Dec 1999 23:59:59 GMT")], None),
+        ([(b"retry-after", b"-1")], None),
+        ([(b"retry-after", b"12"), (b"retry-after-ms", b"soon")], 12.0),
+    ],
+)
+def test_the_wait_that_an_endpoint_asks_for(headers, seconds) -> None:
+    assert asked_wait(Response(429, headers)) == seconds
+
+
+def test_our_own_words_to_the_sdks_are_kept() -> None:
+    fields = [
+        (b"x-should-retry", b"false"),
+        (b"retry-after-ms", b"5"),
+        (b"server", b"x"),
+        (b"set-cookie", b"y"),
+    ]
+    told = ask(Response(503, [JSON, *fields], b"{}"))
+    assert {name for name, _ in told.headers} == {b"content-type", b"x-should-retry", b"retry-after-ms"}

@@ -65,7 +65,7 @@ class World:
         payload = parse(ChatCompletionRequest, body)
         self.count += 1
         ctx = self.last = self.make_ctx(
-            payload=payload, route=ROUTE, request_id=f"req_{self.count}", **fields
+            payload=payload, model=payload.model, route=ROUTE, request_id=f"req_{self.count}", **fields
         )
 
         async def end(ctx: Any, request: Request) -> Response:

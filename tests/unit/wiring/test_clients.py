@@ -4,12 +4,14 @@ from random import Random
 
 import msgspec
 import pytest
+import structlog
 
 from moonpool.balancing.api import ApiBalancer
 from moonpool.balancing.pools import Pools
 from moonpool.contracts.auth import Verdict
 from moonpool.contracts.catalogue import Catalogue
 from moonpool.contracts.context import HEADER, verify
+from moonpool.contracts.resilience import ResilienceConfig, RetryPolicy
 from moonpool.core.clock import ManualClock
 from moonpool.core.errors import ConnectFailed, Unavailable, UpstreamMalformed
 from moonpool.core.message import Response
@@ -17,6 +19,7 @@ from moonpool.core.principal import Principal
 from moonpool.middleware.signing import ContextSigner
 from moonpool.ports.discovery import Instance, Topology
 from moonpool.wiring.clients import HttpAuthClient, HttpCatalogueClient, HttpProbeClient, ServiceCaller
+from moonpool.wiring.resilience import Resilience
 
 KEY = b"k" * 32
 
@@ -62,10 +65,14 @@ def pools() -> Pools:
 @pytest.fixture
 def caller(wire, pools) -> ServiceCaller:
     clock = ManualClock()
+    config = ResilienceConfig(retry=RetryPolicy(backoff_base=1e-6, backoff_longest=1e-6))
+    resilience = Resilience(
+        config, pools=pools, client=wire, clock=clock, chance=Random(1), log=structlog.get_logger()
+    )
     return ServiceCaller(
         "gateway",
-        pools=pools,
-        client=wire,
+        filters=[resilience.failover, resilience.retry],
+        attempts=resilience.attempts,
         signer=ContextSigner("gateway", {"auth": KEY, "model": KEY}, clock),
         balancer=ApiBalancer(clock, Random(1)),
         clock=clock,
@@ -90,6 +97,7 @@ async def test_a_key_s_verdict(caller, wire) -> None:
         (Response(401, [], b"{}"), Unavailable),
         (Response(200, [], b"no json"), UpstreamMalformed),
         (Response(200, [], b'{"version": "x"}'), UpstreamMalformed),
+        (Response(429, [], b"{}"), Unavailable),
         (ConnectFailed("x"), ConnectFailed),
     ],
 )
@@ -103,6 +111,16 @@ async def test_what_is_no_answer(caller, wire, pools, answer, error) -> None:
 async def test_the_catalogue(caller, wire) -> None:
     wire.answer = Response(200, [], b'{"version": 3, "models": []}')
     assert await HttpCatalogueClient(caller).catalogue() == Catalogue(3, ())
+
+
+async def test_a_call_from_service_to_service_is_tried_again_too(caller, wire, pools) -> None:
+    pools.update(Topology(2, (instance("model"), instance("model", 1))))
+    wire.answer = Response(200, [], b'{"version": 3, "models": []}')
+    wire.by_address = {"unix:/run/model-0": ConnectFailed("x")}
+    for _ in range(10):
+        assert (await HttpCatalogueClient(caller).catalogue()).version == 3
+    assert len(wire.sent) > 10
+    assert all(endpoint.active == 0 for endpoint in pools.endpoints("model"))
 
 
 async def test_no_instance(caller, pools) -> None:
