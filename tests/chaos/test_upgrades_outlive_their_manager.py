@@ -149,6 +149,21 @@ def test_a_new_release_that_dies_all_the_time_is_rolled_back(platform: Platform,
     assert client.bad == []
 
 
+def test_the_gateway_is_replaced_unseen(platform: Platform, client: Client) -> None:
+    said(platform, "release", "add", "gateway", "v2")
+    plan = platform.data.parent / "gateway.yaml"
+    plan.write_text("observe_seconds: 2\n")
+    words = ("--to", "v2", "--strategy", "rolling", "--plan", str(plan), "--wait")
+
+    view = said(platform, "upgrade", "start", "gateway", *words)
+
+    assert view["outcome"] == "promoted"
+    client.stop()
+    assert client.bad == []
+    assert client.good > 50
+    assert [one["release"] for one in said_modules(platform) if one["name"] == "gateway"] == ["v2"]
+
+
 def test_a_second_upgrade_and_an_unknown_release_are_refused(platform: Platform) -> None:
     begin(platform, "v5", "canary")
     second = platform.command("upgrade", "start", "user", "--to", "v5")
