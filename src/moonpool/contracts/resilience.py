@@ -64,6 +64,15 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     budget_window: Positive = 10.0
 
 
+class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long requests wait for a process that is being restarted, counted from when the last ready instance
+    was lost; after that their fallback answers at once. Seconds."""
+
+    service_patience: NotNegative = 5.0
+    model_patience: NotNegative = 60.0
+    """Of the local engine, which loads its models first."""
+
+
 class ModelTimeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds, of requests to models; None: as the service's manifest has it."""
 
@@ -84,6 +93,7 @@ class ResilienceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     breaker: BreakerPolicy = BreakerPolicy()
     retry: RetryPolicy = RetryPolicy()
     timeouts: ModelTimeouts = ModelTimeouts()
+    restart: RestartPolicy = RestartPolicy()
     overprovisioning: Annotated[float, msgspec.Meta(ge=1)] = 1.4
     """How much more than its share the healthy part of a tier is trusted to bear before requests spill over to
     the next one (Envoy's factor)."""

@@ -25,6 +25,7 @@ from moonpool.middleware.attempt import Attempts, Load
 from moonpool.middleware.continuation import never
 from moonpool.middleware.continuation_request import CONTINUED, TRACED, Prefill, local_body, prefill_body
 from moonpool.middleware.migration import Migration
+from moonpool.middleware.restarts import Restarts
 from moonpool.middleware.signing import ContextSigner
 from moonpool.middleware.transcript import Transcript
 from moonpool.middleware.upstream import add_internal, traceparent
@@ -51,6 +52,7 @@ class InferenceUpstream:
         signer: ContextSigner,
         migration: Migration,
         first_token: Callable[[int], float],
+        restarts: Restarts | None = None,
         environment: Mapping[str, str] = os.environ,
     ) -> None:
         self._balancer = balancer
@@ -58,11 +60,14 @@ class InferenceUpstream:
         self._signer = signer
         self._migration = migration
         self._first_token = first_token
+        self._restarts = restarts
         self._environment = environment
 
     async def __call__(self, ctx: Context, request: Request) -> Response:
         answer = getattr(ctx.payload, "limit", None) or DEFAULT_ANSWER
         candidate = self._pick(ctx, answer)
+        if not candidate.endpoint.ready and candidate.endpoint.internal and self._restarts is not None:
+            candidate = await self._restarted(ctx, self._restarts, candidate)
         response = await self._ask(ctx, request, candidate, answer)
         endpoint = candidate.endpoint
         if not endpoint.internal:
@@ -123,6 +128,10 @@ class InferenceUpstream:
             candidate, reason = open_to[choice.place], choice.reason
         ctx.decide("balancer", candidate.endpoint.instance, reason)
         return candidate
+
+    async def _restarted(self, ctx: Context, restarts: Restarts, candidate: Candidate) -> Candidate:
+        endpoint = await restarts.instead(ctx, INFERENCE, candidate.endpoint)
+        return Candidate(endpoint, candidate.target)
 
     def _request(
         self,

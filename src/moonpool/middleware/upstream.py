@@ -8,6 +8,7 @@ from moonpool.core.message import Request, Response
 from moonpool.core.trace import child_id, render
 from moonpool.middleware.answered import Answered, asked_wait
 from moonpool.middleware.attempt import Attempts
+from moonpool.middleware.restarts import Restarts
 from moonpool.middleware.signing import ContextSigner
 
 FORWARDED = frozenset(
@@ -42,8 +43,11 @@ class ServiceUpstream:
         balancer: ApiBalancer | WebBalancer,
         attempts: Attempts,
         signer: ContextSigner,
+        restarts: Restarts | None = None,
     ) -> None:
+        """Without `restarts` what is not ready is asked all the same."""
         self._service = service
+        self._restarts = restarts
         self._balancer = balancer
         self._attempts = attempts
         self._signer = signer
@@ -51,8 +55,11 @@ class ServiceUpstream:
     async def __call__(self, ctx: Context, request: Request) -> Response:
         candidates = self._attempts.open_to(ctx)
         endpoint = self._balancer.pick([candidate.endpoint for candidate in candidates])
-        ctx.release = endpoint.release
-        ctx.decide("balancer", endpoint.instance)
+        if endpoint.ready or self._restarts is None:
+            ctx.release = endpoint.release
+            ctx.decide("balancer", endpoint.instance)
+        else:
+            endpoint = await self._restarts.instead(ctx, self._service, endpoint)
         upstream = Request(
             request.method,
             request.path,
