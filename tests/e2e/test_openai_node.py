@@ -28,4 +28,4 @@ def test_the_node_sdk_is_served(platform: Platform) -> None:
     )
 
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "pass 6" in result.stdout
+    assert "pass 7" in result.stdout

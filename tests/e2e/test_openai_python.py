@@ -7,6 +7,8 @@ import pytest
 from openai import OpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
+from harness.platform import UNCACHED
+
 pytestmark = pytest.mark.real_model
 
 MODEL = "smollm2"
@@ -38,7 +40,7 @@ def test_an_answer_names_paris(client: OpenAI) -> None:
 
 def test_a_stream_names_paris_in_pieces(client: OpenAI) -> None:
     stream = client.chat.completions.create(
-        model=MODEL, messages=PARIS, temperature=0, max_tokens=32, stream=True
+        model=MODEL, messages=PARIS, temperature=0, max_tokens=32, stream=True, extra_headers=UNCACHED
     )
     chunks = list(stream)
 
@@ -59,9 +61,12 @@ def test_a_stream_tells_its_usage_when_asked(client: OpenAI) -> None:
         max_tokens=32,
         stream=True,
         stream_options={"include_usage": True},
+        extra_headers=UNCACHED,
     )
     *chunks, last = list(stream)
-    whole = client.chat.completions.create(model=MODEL, messages=PARIS, temperature=0, max_tokens=32)
+    whole = client.chat.completions.create(
+        model=MODEL, messages=PARIS, temperature=0, max_tokens=32, extra_headers=UNCACHED
+    )
 
     assert last.choices == []
     assert last.usage is not None
@@ -71,6 +76,19 @@ def test_a_stream_tells_its_usage_when_asked(client: OpenAI) -> None:
         whole.usage.completion_tokens,
     )
     assert all(chunk.usage is None for chunk in chunks)
+
+
+def test_a_stream_from_the_cache_is_one_like_any_other(client: OpenAI) -> None:
+    asked = {"model": MODEL, "messages": PARIS, "temperature": 0, "max_tokens": 24}
+    whole = client.chat.completions.create(**asked)  # type: ignore[call-overload]
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    replayed = client.chat.completions.with_raw_response.create(**asked, **options)  # type: ignore[call-overload]
+
+    *chunks, last = list(replayed.parse())
+    pieces = [choice.delta.content or "" for chunk in chunks for choice in chunk.choices]
+    assert replayed.headers["x-moonpool-cache"] == "hit"
+    assert "".join(pieces) == whole.choices[0].message.content
+    assert last.usage == whole.usage
 
 
 def test_without_a_system_prompt_the_default_one_helps(client: OpenAI) -> None:

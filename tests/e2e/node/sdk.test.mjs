@@ -10,6 +10,7 @@ const client = new OpenAI({
   maxRetries: 0,
 });
 const model = "smollm2";
+const uncached = { headers: { "cache-control": "no-store" } };
 const messages = [
   { role: "system", content: "You are a helpful assistant." },
   { role: "user", content: "What is the capital of France?" },
@@ -28,9 +29,8 @@ test("an answer names Paris", async () => {
 });
 
 test("a stream names Paris and tells its usage", async () => {
-  const stream = await client.chat.completions.create({
-    model, messages, temperature: 0, max_tokens: 32, stream: true, stream_options: { include_usage: true },
-  });
+  const asked = { model, messages, temperature: 0, max_tokens: 32, stream_options: { include_usage: true } };
+  const stream = await client.chat.completions.create({ ...asked, stream: true }, uncached);
   let text = "";
   let pieces = 0;
   let usage = null;
@@ -46,6 +46,18 @@ test("a stream names Paris and tells its usage", async () => {
   assert.match(text, /Paris/);
   assert.ok(pieces > 3, `${pieces} pieces`);
   assert.ok(usage.completion_tokens > 0);
+});
+
+test("a stream from the cache is one like any other", async () => {
+  const asked = { model, messages, temperature: 0, max_tokens: 24 };
+  const whole = await client.chat.completions.create(asked);
+  const { data: stream, response } = await client.chat.completions
+    .create({ ...asked, stream: true })
+    .withResponse();
+  let text = "";
+  for await (const chunk of stream) text += chunk.choices[0].delta.content ?? "";
+  assert.equal(response.headers.get("x-moonpool-cache"), "hit");
+  assert.equal(text, whole.choices[0].message.content);
 });
 
 test("a stream can be left", async () => {
