@@ -13,7 +13,7 @@ from structlog.typing import FilteringBoundLogger
 from moonpool.contracts.documents.place import spell
 from moonpool.contracts.documents.validation import DocumentFault
 from moonpool.contracts.release_stats import TOPIC, ReleaseReport
-from moonpool.contracts.releases import FIRST, ReleaseList
+from moonpool.contracts.releases import FIRST, MODULES, ReleaseList
 from moonpool.contracts.upgrades import Rehearsal, StartUpgrade, Strategy, UpgradePlan, UpgradeView
 from moonpool.core.clock import Clock
 from moonpool.core.errors import Conflict, MoonpoolError, NotFound
@@ -61,6 +61,7 @@ class Manager:
         self._running: dict[str, Running] = {}
         self._wake = asyncio.Event()
         self._watchers: set[asyncio.Event] = set()
+        self._swept = False
 
     # ── what people say ──────────────────────────────────────────────────────────────────────────
 
@@ -207,8 +208,9 @@ class Manager:
         changed = False
         for running in list(self._running.values()):
             changed = await running.round() or changed
-            if running.upgrade.state.ended:
+            if running.upgrade.state.ended and not running.trouble:
                 await self._end(running)
+        await self._sweep()
         if changed or self._running:
             self._tell()
         return changed
@@ -216,7 +218,7 @@ class Manager:
     async def _pause(self) -> None:
         """Until something is to be done: at once after a change, soon while an upgrade runs."""
         try:
-            async with asyncio.timeout(ROUND if self._running else None):
+            async with asyncio.timeout(ROUND if self._running or not self._swept else None):
                 await self._wake.wait()
         except TimeoutError:
             return
@@ -227,6 +229,24 @@ class Manager:
             if upgrade.id not in self._running:
                 self._running[upgrade.id] = self._make(upgrade, await self._gathered(upgrade.id))
                 self._log.info("upgrade goes on", upgrade=upgrade.id, phase=upgrade.state.phase)
+
+    async def _sweep(self) -> None:
+        """Once: take back routing documents of upgrades that had just ended when their manager did. Gateways
+        would go on telling of them for ever."""
+        if self._swept:
+            return
+        try:
+            for service in MODULES:
+                routing = (await self._documents.routing(service)).routing
+                if routing is None or not routing.upgrade or routing.upgrade in self._running:
+                    continue
+                last = await self._store.last(service)
+                if last is not None and last.id == routing.upgrade and last.state.ended:
+                    await self._make(last, None).let_go()
+        except MoonpoolError as error:
+            self._log.debug("routing documents are looked through later", reason=error.message)
+        else:
+            self._swept = True
 
     async def _end(self, running: Running) -> None:
         await self._save(running)

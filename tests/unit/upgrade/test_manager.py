@@ -285,3 +285,23 @@ async def test_words_that_make_no_sense_are_refused(stage) -> None:
     await stage.until("rolled_back")
     with pytest.raises(Conflict, match="has ended"):
         await stage.manager.say("chat", Command.PAUSE, "", "ada")
+
+
+async def test_a_document_is_given_back_whoever_was_away_or_killed_at_the_end(stage) -> None:
+    plan = UpgradePlan(strategy=Strategy.BLUE_GREEN, keep_old_seconds=1, observe_seconds=1)
+    await begin(stage, plan)
+    await stage.until("observe", per_second=0)
+    write = stage.documents.write
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise Conflict("somebody was quicker")
+
+    stage.documents.write = refuse
+    await stage.until("done", per_second=0)
+    assert stage.documents.followed["chat"].routing.upgrade
+    stage.documents.write = write
+
+    await stage.kill()
+    await stage.manager.turn()
+
+    assert stage.documents.followed["chat"].routing.upgrade == ""
