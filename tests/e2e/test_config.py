@@ -254,7 +254,6 @@ def test_admins_change_documents_through_the_gateway(changed: Platform) -> None:
     assert (good.status, good.json()["version"]) == (200, present + 1)
 
 
-@pytest.mark.xfail(reason="the gateway does not follow its limits yet", strict=False)
 def test_a_limit_holds_at_once(changed: Platform) -> None:
     key = json.loads(changed.command("keys", "create", "--role", "member", "--json").stdout)["key"]
     assert changed.request("GET", "/v1/models", key=key).status == 200

@@ -10,6 +10,7 @@ from litestar.types import ASGIApp
 from moonpool.asgi.app import create_app
 from moonpool.asgi.background import background
 from moonpool.asgi.parts import Parts
+from moonpool.configserver.door import WatchersDoor
 from moonpool.configserver.hub import Hub
 from moonpool.configserver.judging import Judge
 from moonpool.configserver.routes import handlers
@@ -29,6 +30,8 @@ class Setup:
 
     kinds: Kinds
     environ: dict[str, str]
+    watching_key: bytes
+    """What modules sign with that may follow documents, and nothing else."""
     given: GivenFile | None = None
     kept: Snapshot | None = None
     keep: Keep = lambda snapshot: None
@@ -56,10 +59,11 @@ def create(parts: Parts, setup: Setup) -> ASGIApp:
         finally:
             await service.stop()
 
-    return create_app(
+    app = create_app(
         parts,
         handlers(service, hub, setup.kinds),
         lifespan=[running, background("recover", service.recover, parts.log)],
         optional={"documents": service.check},
         standalone=True,
     )
+    return WatchersDoor(app, watching_key=setup.watching_key, own_key=parts.context_key, clock=parts.clock)

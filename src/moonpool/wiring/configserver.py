@@ -28,6 +28,7 @@ from moonpool.wiring import logging as logs
 from moonpool.wiring.adapters import open_cache, open_config_database, open_events, open_objects
 from moonpool.wiring.documents import kept_folder, load_kinds
 from moonpool.wiring.modules import serve_application
+from moonpool.wiring.registry import WATCHING
 from moonpool.wiring.settings import ModuleSettings
 
 
@@ -49,6 +50,7 @@ async def run_config(
     setup = Setup(
         kinds=load_kinds(),
         environ=dict(os.environ),
+        watching_key=settings.secrets.own[WATCHING],
         given=given,
         kept=kept.snapshot if kept is not None else None,
         keep=lambda snapshot: own.write(_kept(settings.instance, snapshot)),

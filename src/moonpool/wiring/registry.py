@@ -58,6 +58,8 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
     """Whether clients reach it on a TCP socket of its own."""
     needs: tuple[str, ...] = ()
     """Modules it calls beside those that its manifest names."""
+    follows: tuple[str, ...] = ()
+    """Modules that it only listens to: it is given a key that opens nothing else there."""
 
     def load_entry(self) -> EntryPoint:
         entry: EntryPoint = resolve(self.entry)
@@ -72,7 +74,7 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
     def calls(self) -> tuple[str, ...]:
         """The modules it calls, without itself."""
         manifest = self.load_manifest()
-        named = (*self.needs, *(manifest.calls if manifest else ()))
+        named = (*self.needs, *self.follows, *(manifest.calls if manifest else ()))
         return tuple(dict.fromkeys(name for name in named if name != self.name))
 
 
@@ -82,10 +84,12 @@ def _service(name: str, *secrets: str) -> Module:
         entry="moonpool.wiring.modules:run_service",
         manifest=f"moonpool.services.{name}.manifest:MANIFEST",
         secrets=secrets,
-        needs=(CONFIG,),
+        follows=(CONFIG,),
     )
 
 
+WATCHING = "watching"
+"""The purpose of the key that followers sign with: whoever is broken into must not be able to write there."""
 OWN_SECRETS = {"auth": ("pepper",)}
 
 REGISTRY: tuple[Module, ...] = (
@@ -101,6 +105,7 @@ REGISTRY: tuple[Module, ...] = (
         name=CONFIG,
         entry="moonpool.wiring.configserver:run_config",
         manifest="moonpool.configserver.manifest:MANIFEST",
+        secrets=(WATCHING,),
     ),
     Module(
         name=UPGRADE,
@@ -160,9 +165,13 @@ def stop_waves(modules: Sequence[Module]) -> list[tuple[Module, ...]]:
 def secrets_of(module: Module, root: bytes, calls: Sequence[str] | None = None) -> Secrets:
     """The least that `module` can do its work with; `calls` for a release that calls other modules."""
     named = module.calls() if calls is None else calls
+    listens = set(module.follows) - set(module.needs)
     return Secrets(
         context=context_key(root, module.name),
-        calls={name: context_key(root, name) for name in named},
+        calls={
+            name: derive(root, f"{WATCHING}:{name}") if name in listens else context_key(root, name)
+            for name in named
+        },
         own={purpose: derive(root, f"{purpose}:{module.name}") for purpose in module.secrets},
     )
 

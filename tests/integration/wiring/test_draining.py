@@ -37,7 +37,9 @@ async def test_told_to_stop(tmp_path: Path) -> None:
         name="x", instance="x-0-1", endpoint=f"unix:{path}", data=".", topology="t", drain_timeout=DRAIN
     )
     ready = asyncio.Event()
-    serving = asyncio.create_task(serve_application(app, shutdown, settings, [bind_unix(path)], stop, ready.set))
+    serving = asyncio.create_task(
+        serve_application(app, shutdown, settings, [bind_unix(path)], stop, ready.set)
+    )
     await ready.wait()
     async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(path))) as client:
         asking = asyncio.create_task(client.get("http://x/"))

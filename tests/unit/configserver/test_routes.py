@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from moonpool.adapters.database.sqlite import SqliteDatabase
 from moonpool.asgi.parts import Parts
 from moonpool.configserver.app import Setup, create
+from moonpool.configserver.door import WatchersDoor
 from moonpool.configserver.manifest import MANIFEST
 from moonpool.configserver.tables import metadata
 from moonpool.contracts import context
@@ -27,6 +28,7 @@ from moonpool.wiring.adapters import CONFIG_MIGRATIONS
 from moonpool.wiring.documents import load_kinds
 
 KEY = b"the key that signs contexts in tests"
+WATCHER = b"the key that watchers sign with"
 ADMIN = Principal(user="user_ann", tenant="t", key="key_1", role=Role.ADMIN)
 MEMBER = Principal(user="user_bob", tenant="t", role=Role.MEMBER)
 DOCUMENT = "/admin/config/documents/platform"
@@ -40,7 +42,9 @@ class Client:
     async def __call__(
         self, method: str, path: str, *, by: Principal = ADMIN, issuer: str = "gateway", **more: Any
     ) -> httpx.Response:
-        signed = context.sign(KEY, issuer=issuer, audience=CONFIG, principal=by, now=self._clock.time())
+        signed = context.sign(
+            more.pop("key", KEY), issuer=issuer, audience=CONFIG, principal=by, now=self._clock.time()
+        )
         headers = {context.HEADER.decode(): signed.decode(), **more.pop("headers", {})}
         return await self._http.request(method, path, headers=headers, **more)
 
@@ -65,7 +69,7 @@ async def client(tmp_path) -> AsyncIterator[Client]:
         context_key=KEY,
         secrets={},
     )
-    app: Any = create(parts, Setup(kinds=load_kinds(), environ={}))
+    app: Any = create(parts, Setup(kinds=load_kinds(), environ={}, watching_key=WATCHER))
     litestar = app
     while not hasattr(litestar, "lifespan"):
         litestar = getattr(litestar, "_app", None) or litestar.app
@@ -159,6 +163,36 @@ async def test_only_admins_and_modules_are_let_in(client: Client) -> None:
     assert written.json()["error"]["code"] == "not_a_writer"
     forged = await client("PUT", "/internal/documents/platform", by=module, issuer="gateway", json=body)
     assert forged.status_code == 403
+
+
+async def test_a_watchers_key_opens_nothing_else(client: Client) -> None:
+    module = Principal(service="chat")
+    body = {"content": {}, "version": 1}
+    for method, path, by in (
+        ("PUT", "/internal/documents/platform", module),
+        ("GET", DOCUMENT, ADMIN),
+        ("PATCH", DOCUMENT, ADMIN),
+        ("GET", f"{WATCH}/", ADMIN),
+    ):
+        sent = body if method != "GET" else None
+        refused = await client(method, path, by=by, issuer="gateway", key=WATCHER, json=sent)
+        assert refused.status_code == 401
+    other = await client("GET", WATCH, by=ADMIN, issuer="chat", key=b"no key of ours")
+    assert other.status_code == 401
+
+
+async def test_the_door_makes_a_watcher_nothing_but_a_module() -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        value = dict(scope["headers"])[context.HEADER]
+        seen.append(context.verify(KEY, value, audience=CONFIG, now=clock.time()))
+
+    clock = ManualClock()
+    door = WatchersDoor(app, watching_key=WATCHER, own_key=KEY, clock=clock)
+    value = context.sign(WATCHER, issuer="chat", audience=CONFIG, principal=ADMIN, now=clock.time())
+    await door({"type": "http", "path": WATCH, "headers": [(context.HEADER, value)]}, None, None)
+    assert (seen[0].issuer, seen[0].principal) == ("chat", Principal(service="chat"))
 
 
 def test_the_manifest_is_complete() -> None:

@@ -7,6 +7,7 @@ from moonpool.wiring.registry import (
     GATEWAY,
     REGISTRY,
     UPGRADE,
+    WATCHING,
     Module,
     find,
     secrets_of,
@@ -63,6 +64,15 @@ def test_each_gets_the_keys_it_needs_and_no_others():
     assert set(front.own) == {"spool"}
     assert beta.calls == {}
     assert len({beta.context, alpha.context, beta.own["pepper"], front.own["spool"]}) == 4
+
+
+def test_who_only_listens_gets_a_key_for_that():
+    root = bytes(32)
+    server = secrets_of(module(CONFIG, secrets=(WATCHING,)), root)
+    writer = secrets_of(module("front", CONFIG), root)
+    assert writer.calls[CONFIG] == server.context != server.own[WATCHING]
+    keys = {one.name: secrets_of(one, root).calls.get(CONFIG) for one in REGISTRY}
+    assert {name for name, key in keys.items() if key == server.own[WATCHING]} == set(SERVICES)
 
 
 def test_an_entry_that_is_not_there_is_told():
