@@ -14,6 +14,27 @@ import pytest
 
 from harness.platform import MODULES, Answer, Platform, running, wait_until
 
+USAGE = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+
+
+def whole(model: str) -> bytes:
+    message = {"role": "assistant", "content": model}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    kind = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": model}
+    return json.dumps({**kind, "choices": [choice], "usage": USAGE}).encode()
+
+
+def stream(model: str) -> bytes:
+    kind = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": model}
+    delta = {"role": "assistant", "content": model}
+    chunks: list[dict[str, Any]] = [
+        {**kind, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]},
+        {**kind, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+        {**kind, "choices": [], "usage": USAGE},
+    ]
+    events = [*map(json.dumps, chunks), "[DONE]"]
+    return "".join(f"data: {event}\n\n" for event in events).encode()
+
 
 class Endpoint(BaseHTTPRequestHandler):
     """An OpenAI-compatible endpoint that says which model it was asked for."""
@@ -22,19 +43,10 @@ class Endpoint(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        message = {"role": "assistant", "content": asked["model"]}
-        body = json.dumps(
-            {
-                "id": "chatcmpl-1",
-                "object": "chat.completion",
-                "created": 1,
-                "model": asked["model"],
-                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-                "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
-            }
-        ).encode()
+        streamed = bool(asked.get("stream"))
+        body = (stream if streamed else whole)(asked["model"])
         self.send_response(200)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", "text/event-stream" if streamed else "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -122,6 +134,20 @@ def test_a_new_model_is_served_and_a_removed_one_is_not(changed: Platform, endpo
     outcome(changed, "unset", "models.second")
     answered(changed, "second", 404)
     assert changed.chat("Hi", model="first").status == 200
+
+
+def test_a_conversation_takes_the_model_that_is_first_now(changed: Platform, endpoint: str) -> None:
+    first = outcome(changed, "show")["content"]["models"]["first"]
+    other = {"targets": [{"url": endpoint, "model": "another"}]}
+    done = outcome(changed, "set", "models", json.dumps({"other": other, "first": first}))
+    everywhere(changed, done["version"])
+    answered(changed, "other", 200)
+    created = changed.request("POST", "/api/conversations", {}).json()
+    path = f"/api/conversations/{created['id']}/messages"
+    answer = changed.request("POST", path, {"content": "Hi", "stream": False})
+    assert answer.json()["content"] == "another"
+    outcome(changed, "rollback", str(done["version"] - 1))
+    answered(changed, "other", 404)
 
 
 def answered(platform: Platform, model: str, status: int) -> Answer:

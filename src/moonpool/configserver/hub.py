@@ -29,6 +29,10 @@ class Hub:
     def watchers(self) -> int:
         return len(self._watchers)
 
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
     def publish(self, snapshot: Snapshot, event: Event) -> None:
         """`event` is what has led to `snapshot`."""
         self.snapshot = snapshot

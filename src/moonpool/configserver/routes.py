@@ -31,7 +31,7 @@ from moonpool.configserver.views import (
 from moonpool.contracts.documents.diff import diff
 from moonpool.contracts.documents.kinds import Kinds
 from moonpool.contracts.documents.wire import WATCH
-from moonpool.core.errors import BadRequest, PermissionDenied
+from moonpool.core.errors import BadRequest, PermissionDenied, Unavailable
 from moonpool.core.principal import RANK, Role
 from moonpool.openai.errors import render_error
 
@@ -167,6 +167,8 @@ def _internal(service: ConfigService, hub: Hub) -> list[ControllerRouterHandler]
     @get(WATCH, include_in_schema=False)
     async def watch(caller: CallerOf, since: str = "") -> Stream:
         _module(caller)
+        if hub.closed:
+            raise Unavailable("this config server is ending", retry_after=1.0)
         if not service.snapshot.epoch:
             service.require()
         return Stream(

@@ -35,7 +35,8 @@ DOCUMENT = "/admin/config/documents/platform"
 
 
 class Client:
-    def __init__(self, http: httpx.AsyncClient, clock: ManualClock) -> None:
+    def __init__(self, http: httpx.AsyncClient, clock: ManualClock, parts: Parts) -> None:
+        self.parts = parts
         self._http = http
         self._clock = clock
 
@@ -83,7 +84,7 @@ async def client(tmp_path) -> AsyncIterator[Client]:
     life = asyncio.create_task(live())  # its cancel scopes begin and end in one task
     await started.wait()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://config") as http:
-        yield Client(http, clock)
+        yield Client(http, clock, parts)
     ended.set()
     await life
 
@@ -193,6 +194,12 @@ async def test_the_door_makes_a_watcher_nothing_but_a_module() -> None:
     value = context.sign(WATCHER, issuer="chat", audience=CONFIG, principal=ADMIN, now=clock.time())
     await door({"type": "http", "path": WATCH, "headers": [(context.HEADER, value)]}, None, None)
     assert (seen[0].issuer, seen[0].principal) == ("chat", Principal(service="chat"))
+
+
+async def test_a_server_that_ends_takes_no_more_watchers(client: Client) -> None:
+    client.parts.shutdown.begin(1.0)
+    refused = await client("GET", WATCH, by=Principal(service="chat"), issuer="chat")
+    assert refused.status_code == 503
 
 
 def test_the_manifest_is_complete() -> None:

@@ -9,7 +9,8 @@ from litestar.types import ASGIApp
 from moonpool.asgi.app import create_app
 from moonpool.asgi.background import background
 from moonpool.asgi.parts import Parts
-from moonpool.contracts.config import DEFAULT_MODEL
+from moonpool.contracts.config import DEFAULT_MODEL, PlatformConfig
+from moonpool.contracts.documents.platform import PLATFORM
 from moonpool.core.errors import StartupError
 from moonpool.services.chat.leases import Leases
 from moonpool.services.chat.metrics import make_metrics
@@ -31,9 +32,12 @@ def create(parts: Parts) -> ASGIApp:
         Store(parts.database, parts.clock, instance=parts.instance),
         runner,
         parts.clients.model,
-        default_model=next(iter(parts.config.models), DEFAULT_MODEL),
+        default_model=_first_model(parts.config),
         default_context=parts.config.engine.context,
     )
+
+    if parts.documents is not None:
+        parts.documents.subscribe(PLATFORM, lambda _name, _old, new: chat.use(_first_model(new)))
 
     @asynccontextmanager
     async def answers(_: Litestar) -> AsyncIterator[None]:
@@ -49,3 +53,7 @@ def create(parts: Parts) -> ASGIApp:
         routes(chat),
         lifespan=[background("answers", runner.keep, parts.log), answers],
     )
+
+
+def _first_model(config: PlatformConfig) -> str:
+    return next(iter(config.models), DEFAULT_MODEL)

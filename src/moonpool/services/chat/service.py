@@ -54,6 +54,10 @@ class Chat:
         self._default_model = default_model
         self._default_context = default_context
 
+    def use(self, default_model: str) -> None:
+        """For questions that name no model, from now on."""
+        self._default_model = default_model
+
     async def ask(self, principal: Principal, conversation: str, new: NewMessage) -> tuple[Run, Begun]:
         """Store the question and start its answer, which then runs whoever is listening.
 
