@@ -13,7 +13,7 @@ from moonpool.core.message import Response
 from moonpool.middleware.answered import Answered, asked_wait
 from moonpool.openai.errors import ErrorBody, ErrorObject
 
-KEPT = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry", b"x-moonpool-release"})
+KEPT = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry"})
 PASSING = frozenset({408, 429})
 """Refusals of now and here, beside those from 500 on."""
 STREAM = b"text/event-stream"

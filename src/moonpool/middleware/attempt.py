@@ -5,6 +5,7 @@ A streamed answer is there once its first content is (openai/opening.py says wha
 attempt may fail and another be made, without the client having seen anything.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -121,10 +122,11 @@ class Attempts:
         breaker = self._breakers.of(endpoint)
         lease = Lease(endpoint, clock, load.prompt, load.answer)
         held = _Held(ctx, endpoint, lease, breaker.permit(now) or breaker.forced(), now)
-        first_byte = timeouts.first_byte if not whole else timeouts.whole or timeouts.total
+        wanted = first_byte = timeouts.first_byte if not whole else timeouts.whole or timeouts.total
         try:
             if ctx.deadline is not None:
-                first_byte = ctx.deadline.bound(now, first_byte)
+                first_byte = ctx.deadline.bound(now, wanted)
+                held.hurried = first_byte < wanted
             response = await self._client.send(
                 endpoint.address,
                 request,
@@ -140,7 +142,7 @@ class Attempts:
                 elif whole:
                     response = await _collected(response, body)
                 elif streamed:
-                    return await _opened(response, body, judge, held)
+                    return await _opened(response, body, judge, held, now + first_byte - clock.monotonic())
                 if isinstance(response.body, Stream):
                     response = _judged(response, body, judge)
                     body.on_settled(held.settled)
@@ -156,12 +158,18 @@ class Attempts:
         return response
 
 
-async def _opened(response: Response, body: Stream, judge: Judge, held: "_Held") -> Response:
-    """A stream whose first content is there, and not taken from its beginning yet."""
+async def _opened(response: Response, body: Stream, judge: Judge, held: "_Held", patience: float) -> Response:
+    """A stream whose first content is there, and not taken from its beginning yet. `patience` is in seconds:
+    comments are signs of life, but nothing that a client could read."""
     response = _judged(response, body, judge)
     try:
-        if not await body.begun(is_content):
+        async with asyncio.timeout(patience):
+            begun = await body.begun(is_content)
+        if not begun:
             raise StreamTruncated("the endpoint's stream ended before its first content")
+    except TimeoutError:
+        body.cancel()
+        raise FirstByteTimeout("the endpoint sent no content in time") from None
     except BaseException:
         body.cancel()
         raise
@@ -208,12 +216,14 @@ def fresh(ctx: Context, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
 class _Held:
     """What one attempt holds of its endpoint, and the record of it. Given back once."""
 
-    __slots__ = ("_ctx", "_permit", "lease", "record")
+    __slots__ = ("_ctx", "_permit", "hurried", "lease", "record")
 
     def __init__(self, ctx: Context, endpoint: Endpoint, lease: Lease, permit: Permit, now: float) -> None:
         self._ctx = ctx
         self.lease = lease
         self._permit = permit
+        self.hurried = False
+        """Whether the request's deadline was nearer than the endpoint's own time."""
         self.record = Attempt(endpoint.instance, endpoint.release, now)
         ctx.attempts.append(self.record)
 
@@ -238,6 +248,8 @@ class _Held:
         if isinstance(error, Answered):
             error.release = record.release
             self._refused(error, now)
+        elif self.hurried and isinstance(error, FirstByteTimeout):
+            self._permit.neutral(now)  # it was our deadline that left it so little time
         else:
             self._permit.failed(now, VERDICTS.get(type(error), Verdict.TRUNCATION))
 

@@ -25,6 +25,7 @@ from moonpool.core.errors import (
     CircuitOpen,
     ConnectFailed,
     ConnectionReset,
+    DeadlineExceeded,
     FirstByteTimeout,
     MoonpoolError,
     Overloaded,
@@ -38,7 +39,7 @@ from moonpool.core.handler import Handler
 from moonpool.core.message import Request, Response
 from moonpool.middleware.answered import Answered
 from moonpool.middleware.breakers import Breakers
-from moonpool.middleware.retry import deny, repeatable
+from moonpool.middleware.retry import deny, not_done, repeatable
 from moonpool.middleware.retry_budget import RetryBudget
 
 OVERPROVISIONED = 1.4
@@ -131,6 +132,10 @@ class Failover:
             ctx.last_tier = tier is last
             try:
                 response = await next(ctx, request)
+            except DeadlineExceeded:
+                if not errors:
+                    raise
+                break
             except (UpstreamError, Unavailable, Overloaded) as error:
                 errors.append(error)
                 if ctx.last_tier or not self._may_go_on(ctx, request, error):
@@ -145,7 +150,7 @@ class Failover:
     def _may_go_on(self, ctx: Context, request: Request, error: PlatformError) -> bool:
         if not isinstance(error, UpstreamError):
             return True  # nobody was asked
-        if not (isinstance(error, ConnectFailed) or repeatable(ctx, request)):
+        if not (isinstance(error, ConnectFailed) or not_done(request, error) or repeatable(ctx, request)):
             return False
         if error.should_retry is False:  # retry was denied
             return False
@@ -155,18 +160,32 @@ class Failover:
         return True
 
     def _spilled(self, ctx: Context, tiers: Sequence[Tier]) -> Sequence[Tier]:
-        """`tiers`, from the one on that this request begins with."""
+        """`tiers`, from the one on that this request begins with. Another model answers only when nobody of
+        the one that was asked for can."""
         now = ctx.clock.monotonic()
-        for place, tier in enumerate(tiers[:-1]):
-            candidates = tier.candidates
-            able = [c for c in candidates if c.endpoint.ready and self._breakers.of(c).admits(now)]
-            healthy = len(able) / len(candidates)
-            if healthy * self._enough >= 1.0 or self._random.random() < healthy * self._enough:
-                if place:
-                    ctx.decide("failover", "spill", f"to {tier.name}")
-                return [*tiers[place:], *tiers[:place]] if place else tiers
-        ctx.decide("failover", "spill", f"to {tiers[-1].name}")
-        return [tiers[-1], *tiers[:-1]]
+        able, begin = -1, 0
+        for place, tier in enumerate(tiers):
+            if able >= 0 and tier.alias != tiers[able].alias:
+                begin = able
+                break
+            begin = place
+            health = self._health(tier, now)
+            if health * self._enough >= 1.0 or self._random.random() < health * self._enough:
+                break
+            if health and able < 0:
+                able = place
+        else:
+            begin = max(able, 0)
+        if begin == 0:
+            return tiers
+        ctx.decide("failover", "spill", f"to {tiers[begin].name}")
+        return [*tiers[begin:], *tiers[:begin]]
+
+    def _health(self, tier: Tier, now: float) -> float:
+        """The share of its instances that are ready and admitted."""
+        candidates = tier.candidates
+        able = [c for c in candidates if c.endpoint.ready and self._breakers.of(c).admits(now)]
+        return len(able) / len(candidates)
 
     def _own_chain(self, ctx: Context, response: Response) -> Sequence[Tier]:
         """The tiers for a refusal that another model may not share."""

@@ -11,7 +11,7 @@ from functools import partial
 import msgspec
 from msgspec import structs
 
-from moonpool.balancing.inference import InferenceBalancer, Prompt
+from moonpool.balancing.inference import SATURATION, InferenceBalancer, Prompt
 from moonpool.balancing.models import INFERENCE
 from moonpool.balancing.tiers import Candidate
 from moonpool.contracts.catalogue import Target
@@ -34,6 +34,8 @@ FROM_EXTERNAL = frozenset(
     {b"content-type", b"retry-after", b"retry-after-ms", b"x-should-retry", b"cache-control"}
 )
 """Response fields of external endpoints that clients see; their own ids and cookies are not ours."""
+ADMITTED = SATURATION // 2
+"""Requests under way on the only endpoint up to which nobody is shed, whatever the priority."""
 DEFAULT_ANSWER = 256
 """Answer tokens assumed of a request that sets no bound."""
 
@@ -118,7 +120,7 @@ class InferenceUpstream:
 
     def _pick(self, ctx: Context, answer: int) -> Candidate:
         open_to = self._attempts.open_to(ctx)
-        if len(open_to) == 1:
+        if len(open_to) == 1 and open_to[0].endpoint.active < ADMITTED:
             candidate, reason = open_to[0], "only one"
         else:
             prompt = Prompt(_prompt_text(ctx.payload), answer, ctx.route.priority)

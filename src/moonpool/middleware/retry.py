@@ -16,6 +16,7 @@ from moonpool.core.errors import (
     CircuitOpen,
     ConnectFailed,
     ConnectionReset,
+    DeadlineExceeded,
     FirstByteTimeout,
     StreamStalled,
     StreamTruncated,
@@ -75,7 +76,7 @@ class Retry:
             attempt += 1
             try:
                 return await next(ctx, request)
-            except CircuitOpen:
+            except (CircuitOpen, DeadlineExceeded):
                 raise error from None  # an endpoint's own words say more
             except UpstreamError as failure:
                 if not self._may_repeat(ctx, request, failure):
@@ -92,7 +93,7 @@ class Retry:
         others = fresh(ctx, ctx.tier.candidates)
         if any(other.endpoint.ready and self._breakers.of(other).admits(now) for other in others):
             return 0.0
-        if not ctx.last_tier or isinstance(error, SILENT):
+        if not ctx.last_tier or isinstance(error, SILENT) or type(error) is UpstreamError:
             return None
         left = None if ctx.deadline is None else ctx.deadline.remaining(now)
         pause = self._backoff.wait(attempt, waited, error.retry_after, left)
@@ -109,8 +110,17 @@ class Retry:
             status = error.response.status
             if status not in self._statuses:
                 return False
-            return repeatable(ctx, request) or (status in (429, 503) and error.retry_after is not None)
-        return isinstance(error, BROKEN + SILENT) and repeatable(ctx, request)
+            return repeatable(ctx, request) or not_done(request, error)
+        # UpstreamError itself: it refused us, or reported a fault of its own. Another one may not.
+        return (isinstance(error, BROKEN + SILENT) or type(error) is UpstreamError) and repeatable(
+            ctx, request
+        )
+
+
+def not_done(request: Request, error: UpstreamError) -> bool:
+    """Whether the endpoint said that it did nothing, and when to come back."""
+    told = isinstance(error, Answered) and error.response.status in (429, 503)
+    return told and error.retry_after is not None and not isinstance(request.body, Stream)
 
 
 def repeatable(ctx: Context, request: Request) -> bool:

@@ -144,7 +144,7 @@ class VersionRouter:
     def __call__(self, ctx: Context, request: Request, next: Handler) -> Awaitable[Response]:
         service = ctx.service
         router = self._routers.get(service)
-        if router is None or ctx.release_wanted:  # a release is asked for by name where it is looked after
+        if router is None:
             return next(ctx, request)
         assignment = router.only
         if assignment is None:

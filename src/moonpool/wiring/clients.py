@@ -45,6 +45,7 @@ class ServiceCaller:
         self,
         issuer: str,
         *,
+        router: Filter,
         filters: Sequence[Filter],
         attempts: Attempts,
         signer: ContextSigner,
@@ -53,6 +54,7 @@ class ServiceCaller:
         restarts: Restarts | None = None,
     ) -> None:
         self._principal = Principal(service=issuer)
+        self._router = router
         self._filters = filters
         self._attempts = attempts
         self._restarts = restarts
@@ -60,7 +62,7 @@ class ServiceCaller:
         self._balancer = balancer
         self._clock = clock
         self._ids = RequestIds()
-        self._handlers: dict[str, Handler] = {}
+        self._handlers: dict[tuple[str, bool], Handler] = {}
 
     async def call(
         self,
@@ -102,14 +104,14 @@ class ServiceCaller:
         ctx.service = service
         ctx.route = Route(method=method, path=path, timeouts=timeouts)
         request = Request(method, path, query, {b"content-type": b"application/json"}, body)
-        response = await self._handler(service)(ctx, request)
+        response = await self._handler(service, routed=not release)(ctx, request)
         if response.status != 200:
             await read(response.body, ANSWER_LIMIT)
             raise Unavailable(f"the {service} service answered {response.status}")
         return response.body
 
-    def _handler(self, service: str) -> Handler:
-        handler = self._handlers.get(service)
+    def _handler(self, service: str, *, routed: bool) -> Handler:
+        handler = self._handlers.get((service, routed))
         if handler is None:
             upstream = ServiceUpstream(
                 service,
@@ -118,7 +120,8 @@ class ServiceCaller:
                 signer=self._signer,
                 restarts=self._restarts,
             )
-            handler = self._handlers[service] = chain(self._filters, upstream)
+            filters = [self._router, *self._filters] if routed else self._filters
+            handler = self._handlers[service, routed] = chain(filters, upstream)
         return handler
 
 

@@ -96,7 +96,8 @@ def open_infrastructure(settings: ModuleSettings) -> Infrastructure:
     router = VersionRouter(chance.random, ReleaseRoutes(_no_rules_of_its_own))
     caller = ServiceCaller(
         settings.name,
-        filters=[router, CallTracing(spans), resilience.failover, resilience.retry],
+        router=router,
+        filters=[CallTracing(spans), resilience.failover, resilience.retry],
         attempts=resilience.attempts,
         restarts=resilience.restarts,
         signer=signer,

@@ -85,15 +85,11 @@ FAILURES = {
     "503": (refused(503), {"read", "model"}, EVERYWHERE),
     "504": (refused(504), {"read", "model"}, EVERYWHERE),
     "503, later": (refused(503, wait=True), {"read", "model"}, EVERYWHERE),
-    "503, later, not done": (
-        refused(503, wait=True),
-        {"write"},
-        {"other", "alone"},
-    ),  # it says it did nothing
+    "503, later, not done": (refused(503, wait=True), {"write"}, EVERYWHERE),  # it says it did nothing
     "408": (refused(408), {"model"}, EVERYWHERE),
     "429": (refused(429), {"model"}, EVERYWHERE),
     "429, later": (refused(429, wait=True), {"model"}, EVERYWHERE),
-    "our key": (refused(401), {"model"}, {"tier"}),  # whoever refuses it would again
+    "our key": (refused(401), {"model"}, ELSEWHERE),  # whoever refuses it would again
     "501": (refused(501), {"model"}, {"tier"}),
     "400": (refused(400), set(), set()),
     "404": (refused(404), set(), set()),

@@ -18,6 +18,7 @@ from moonpool.core.message import Response
 from moonpool.core.principal import Principal
 from moonpool.middleware.signing import ContextSigner
 from moonpool.ports.discovery import Instance, Topology
+from moonpool.upgrade.routing_filter import ReleaseRoutes, VersionRouter
 from moonpool.wiring.clients import HttpAuthClient, HttpCatalogueClient, HttpProbeClient, ServiceCaller
 from moonpool.wiring.resilience import Resilience
 
@@ -71,6 +72,7 @@ def caller(wire, pools) -> ServiceCaller:
     )
     return ServiceCaller(
         "gateway",
+        router=VersionRouter(Random(1).random, ReleaseRoutes(lambda service, route: pytest.fail("none"))),
         filters=[resilience.failover, resilience.retry],
         attempts=resilience.attempts,
         signer=ContextSigner("gateway", {"auth": KEY, "model": KEY}, clock),
