@@ -16,7 +16,8 @@ PROGRAM = Path(__file__).parents[1] / "chaos/faulty.py"
 class Injector:
     """`url` is the OpenAI base of its first port."""
 
-    def __init__(self, port: int, control: int) -> None:
+    def __init__(self, process: "subprocess.Popen[str]", port: int, control: int) -> None:
+        self._process = process
         self.port = port
         self.url = f"http://127.0.0.1:{port}/v1"
         self._control = httpx.Client(base_url=f"http://127.0.0.1:{control}", trust_env=False, timeout=10)
@@ -54,6 +55,11 @@ class Injector:
     def log(self, model: str = "") -> list[dict[str, Any]]:
         return self._said(self._control.get("/_log", params={"model": model}))
 
+    def kill(self) -> None:
+        """`kill -9`."""
+        self._process.kill()
+        self._process.wait(10)
+
     def close(self) -> None:
         self._control.close()
 
@@ -71,7 +77,7 @@ def injecting() -> Iterator[Injector]:
     process = subprocess.Popen([sys.executable, PROGRAM], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
-        injector = Injector(**json.loads(process.stdout.readline()))
+        injector = Injector(process, **json.loads(process.stdout.readline()))
         yield injector
         injector.close()
     finally:

@@ -2,7 +2,9 @@
 
 Which instances those are: our own ones for our own, which refuse when their revision is another; for an
 external endpoint the other targets of the alias that name the same model. Nobody is asked who was tried
-already, and every continuation is drawn from the budget that retry and failover share.
+already. All streams of an instance break together when it dies, and each takes the place of one that is
+gone: a continuation is made while the budget of retry and failover has anything left, and charged to it
+when it fails (docs/adr/0014-continuations-are-charged-when-they-fail.md).
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -64,26 +66,34 @@ class Migration:
         return self._breakers.admitted(fresh(ctx, able), ctx.clock.monotonic())
 
     def may_go_on(self, ctx: Context) -> bool:
-        if self._budget.withdraw(ctx.clock.monotonic()):
+        if self._budget.covers(ctx.clock.monotonic()):
             return True
         ctx.flags.append(Flag.BUDGET_DENIED)
         ctx.decide("failover", "denied", "the retry budget is spent")
         return False
 
+    def failed(self, ctx: Context) -> None:
+        """A continuation was in vain, or broke as well."""
+        self._budget.charge(ctx.clock.monotonic())
+
 
 class _Going:
     """One answer on its way from instance to instance."""
 
-    __slots__ = ("_ask", "_candidate", "_ctx", "_migration")
+    __slots__ = ("_ask", "_candidate", "_continued", "_ctx", "_migration")
 
     def __init__(self, migration: Migration, ctx: Context, candidate: Candidate, ask: Ask) -> None:
         self._migration = migration
         self._ctx = ctx
         self._candidate = candidate
         self._ask = ask
+        self._continued = False
+        """Whether what breaks next is a continuation."""
 
     async def resume(self, transcript: Transcript, error: UpstreamError) -> Source | None:
         ctx, migration = self._ctx, self._migration
+        if self._continued:
+            migration.failed(ctx)
         why = continuable(ctx.payload, transcript, local=self._candidate.endpoint.internal)
         if why is not None:
             ctx.decide("failover", "not continued", why)
@@ -100,16 +110,19 @@ class _Going:
             try:
                 response = await self._ask(candidate, transcript)
             except MoonpoolError as failure:
+                migration.failed(ctx)
                 ctx.decide("failover", "not continued", f"{candidate.instance}: {failure.message}")
                 continue
             if isinstance(response.body, Stream) and response.status == 200:
                 return self._moved(candidate, transcript, response.body)
+            migration.failed(ctx)
             ctx.decide("failover", "not continued", f"{candidate.instance} answered {response.status}")
         return None
 
     def _moved(self, candidate: Candidate, transcript: Transcript, stream: Stream) -> Source:
         ctx = self._ctx
         self._candidate = candidate
+        self._continued = True
         ctx.flags.append(Flag.MIGRATED)
         ctx.decide("failover", "continued", f"by {candidate.instance}, after {transcript.count} tokens")
         if not candidate.endpoint.internal:

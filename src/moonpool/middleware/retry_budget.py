@@ -9,6 +9,10 @@ Exactly: whenever a withdrawal is granted at t, then of (t - 10 s, t], that one 
 
 Time is counted in ten parts of a second each. Where a part is only partly within the 10 s, it is counted as
 spent but not as earned, so that the bound holds at any instant and not only at a part's edge.
+
+The continuation of a broken stream takes the place of an attempt that is gone: it is no load beyond what was
+offered, as long as it holds. It is made while anything is left (`covers`), and counts as a withdrawal
+only if it fails (`charge`), be it into debt. See docs/adr/0014-continuations-are-charged-when-they-fail.md.
 """
 
 import math
@@ -66,6 +70,19 @@ class RetryBudget:
             return False
         self._spent[-1] += 1
         return True
+
+    def covers(self, now: float) -> bool:
+        """Whether an attempt may be made that is paid for only if it fails."""
+        if self.available(now) < 1.0:
+            self.denied += 1
+            return False
+        return True
+
+    def charge(self, now: float) -> None:
+        """An attempt that was covered has failed."""
+        if now >= self._turn:
+            self._rotate(now)
+        self._spent[-1] += 1
 
     def available(self, now: float) -> float:
         """Withdrawals that would be granted now; below 1 it is spent (`x-should-retry: false`)."""

@@ -62,6 +62,23 @@ def test_asking_what_is_left_spends_nothing() -> None:
     assert budget.denied == 0
 
 
+def test_what_is_covered_costs_nothing_until_it_fails() -> None:
+    budget = RetryBudget(POLICY)
+    assert all(budget.covers(1000.0) for _ in range(500))
+    assert budget.available(1000.0) == pytest.approx(100.0)
+
+
+def test_what_was_covered_and_failed_is_owed_for_the_window() -> None:
+    budget = RetryBudget(POLICY)
+    for _ in range(150):
+        budget.charge(1000.0)
+    assert budget.available(1000.0) == pytest.approx(-50.0)
+    assert not budget.covers(1000.0)
+    assert not budget.withdraw(1000.0)
+    assert budget.denied == 2
+    assert budget.covers(1011.0)
+
+
 class Budgets(RuleBasedStateMachine):
     """Keeps every event and counts again, by brute force.
 
@@ -99,6 +116,13 @@ class Budgets(RuleBasedStateMachine):
             else:  # nor is it meaner than one part at either end
                 spent = self.recent(self.granted, 11.0)
                 assert spent + 1 > 0.2 * self.recent(self.deposits, 9.0) + 10.0 - 1e-6
+
+    @rule(count=st.integers(1, 20))
+    def covered_attempts_fail(self, count: int) -> None:
+        """They count as granted ones, also where the budget would have granted none."""
+        for _ in range(count):
+            self.budget.charge(self.now)
+        self.granted += [self.now] * count
 
 
 TestBudgets = Budgets.TestCase
