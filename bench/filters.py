@@ -32,6 +32,7 @@ from moonpool.contracts.config import LimitConfig
 from moonpool.contracts.manifest import BalancerKind, Cached, Letters, Manifest, Route, Timeouts
 from moonpool.contracts.resilience import ResilienceConfig
 from moonpool.core.clock import SYSTEM_CLOCK as CLOCK
+from moonpool.core.handler import Handler
 from moonpool.core.principal import Principal
 from moonpool.gateway.app import Gateway
 from moonpool.http.address import Address
@@ -58,6 +59,7 @@ from moonpool.middleware.last_known import LastKnownMemory
 from moonpool.middleware.limit_rules import LimitRules
 from moonpool.middleware.metering import Metering
 from moonpool.middleware.metrics import RequestMetrics
+from moonpool.middleware.migration import Migration
 from moonpool.middleware.pipeline import RouteFilter, ordered
 from moonpool.middleware.rate_limit import RequestLimit, TokenLimit
 from moonpool.middleware.recorder import Recorder
@@ -71,6 +73,8 @@ from moonpool.openai.errors import render_error, render_stream_error
 from moonpool.openai.parse import parse
 from moonpool.openai.schema import ChatCompletionRequest
 from moonpool.ports.events import Event
+from moonpool.upgrade.mirror import Mirroring
+from moonpool.upgrade.routing_filter import ReleaseRoutes, VersionRouter
 
 URL = "http://127.0.0.1:1/v1"
 CONNECTIONS = 8
@@ -119,6 +123,13 @@ class _Deferring:
     async def capture(self, *_: object) -> None: ...
 
 
+def _no_rules_of_its_own(service: str, route: Route) -> Handler:
+    raise NotImplementedError
+
+
+def _tell(*_: object, **__: object) -> None: ...
+
+
 class _Wire(asyncio.Transport):
     """A transport that hands every write to `on_write`."""
 
@@ -157,10 +168,12 @@ class Path:
         self._connect(client)
         config = ResilienceConfig()
         breakers, budget = Breakers(config.breaker, chance.random), RetryBudget(config.retry)
+        attempts = Attempts(client, breakers)
         upstream = InferenceUpstream(
             balancer=InferenceBalancer(CLOCK, chance),
-            attempts=Attempts(client, breakers),
+            attempts=attempts,
             signer=ContextSigner("gateway", {}, CLOCK),
+            migration=Migration(models, attempts, breakers, budget),
             first_token=partial(first_token_budget, config.breaker),
         )
         rules = LimitRules(
@@ -171,6 +184,7 @@ class Path:
             "tracing": Tracing(self._recorder, metrics, log),
             "health": HealthGate(lambda: metrics.active, 4096),
             "authentication": Authentication(KeyCache(CLOCK), _Auth(), FailedAttempts(CLOCK), CLOCK, log),
+            "router": (router := VersionRouter(chance.random, ReleaseRoutes(_no_rules_of_its_own))),
             "requests": RequestLimit(rules, limits),
             "validation": Validation({"ChatCompletionRequest": partial(parse, ChatCompletionRequest)}),
             "resolution": Resolution(models),
@@ -180,8 +194,9 @@ class Path:
             "dead_letter": DeadLetter(_Deferring()),  # type: ignore[arg-type]
             "fallback": FallbackFilter({}, LastKnownMemory(CLOCK), Causes(CLOCK), log),
             "metering": Metering(_Journal()),
+            "mirror": Mirroring(router, upstream, _tell, log),
             "failover": Failover(TierTable(Services(pools), models), breakers, budget, chance),
-            "retry": Retry(config.retry, budget, Backoff(config.retry, chance.random)),
+            "retry": Retry(config.retry, budget, Backoff(config.retry, chance.random), breakers),
         }
         self.names = list(layer)
         filters = [layer[name] for name in layer if name != without]
