@@ -30,7 +30,7 @@ class _Training(ReadOnly):
         if (request.method, ctx.route.path) != ("POST", _JOBS):
             return await super().answer(ctx, request, cause)
         _check(request)
-        id = await self.parts.later.defer(ctx, request, reason=cause.message)
+        id = await self.parts.later.defer(ctx, request, reason="accepted while training was away")
         headers = [
             (b"content-type", b"application/json"),
             (b"location", f"/v1/deferred/{id}".encode()),
