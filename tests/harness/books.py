@@ -25,7 +25,9 @@ def billed(platform: Platform) -> dict[str, dict[str, Any]]:
     events: dict[str, dict[str, Any]] = {}
     before = time.time() + 60
     while True:
-        page = platform.request("GET", f"/api/billing/usage?limit=100&before={before!r}").json()
+        answer = platform.request("GET", f"/api/billing/usage?limit=100&before={before!r}")
+        assert answer.status == 200, answer.body
+        page = answer.json()
         events |= {event["id"]: event for event in page["recent"]}
         if not page["has_more"]:
             return events

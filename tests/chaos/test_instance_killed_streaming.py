@@ -1,0 +1,147 @@
+"""One of two local instances is killed with `-9` while it writes: at temperature 0 every answer is the
+undisturbed one, to the byte."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from harness.books import billed, held, record
+from harness.exchanges import Ending, Seen, chatting, judge
+from harness.platform import UNCACHED, Platform, packaged_weights, running, wait_until
+
+pytestmark = pytest.mark.real_model
+
+STREAMS = 8
+"""As many as the two instances have slots: those that must move wait until one is free."""
+TOKENS = 100
+BEGUN = 10
+"""Events that each stream has told when the instance is killed."""
+PATIENCE = 100.0
+SUBJECTS = ("the sea", "a clock", "winter", "bread", "a bridge", "music", "iron", "the moon")
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    config: dict[str, Any] = {
+        "models": {"local": {"targets": [{"local": packaged_weights()}]}},
+        "services": {"inference": {"instances": 2}},
+        "engine": {"slots": STREAMS // 2},
+        "telemetry": {"keep_requests": 1000},
+    }
+    with running(tmp_path_factory.mktemp("killed") / "data", config) as started:
+        yield started
+
+
+def instances(platform: Platform) -> dict[str, int]:
+    """The pid of every instance of inference that is ready."""
+    said = json.loads(platform.command("status", "--json").stdout)
+    return {
+        each["instance"]: each["pid"]
+        for each in said["modules"]
+        if each["name"] == "inference" and each["state"] == "ready"
+    }
+
+
+async def follow(client: httpx.AsyncClient, subject: str, told: Callable[[int], None]) -> Seen:
+    """A stream read to its end; `told` learns of the events so far."""
+    body = {
+        "model": "local",
+        "messages": [{"role": "user", "content": f"Write a long story about {subject}."}],
+        "temperature": 0,
+        "max_tokens": TOKENS,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    began, read, wrong = time.monotonic(), b"", ""
+    try:
+        async with client.stream("POST", "/chat/completions", json=body, timeout=PATIENCE) as answer:
+            async for part in answer.aiter_bytes():
+                read += part
+                told(read.count(b"data: "))
+    except httpx.TransportError as error:
+        wrong = repr(error)
+    return judge(answer.status_code, answer.headers, read, wrong, time.monotonic() - began)
+
+
+async def write_all(platform: Platform, victim: int | None = None) -> list[Seen]:
+    """All stories at once; the process `victim` is killed in the middle of them."""
+    events = [0] * STREAMS
+    async with chatting(platform.url, platform.key) as client:
+        client.headers.update(UNCACHED)
+
+        def counting(place: int) -> Callable[[int], None]:
+            def told(count: int) -> None:
+                events[place] = count
+
+            return told
+
+        asked = [
+            asyncio.create_task(follow(client, subject, counting(place)))
+            for place, subject in enumerate(SUBJECTS)
+        ]
+        if victim is not None:
+            async with asyncio.timeout(PATIENCE):
+                while min(events) < BEGUN:
+                    await asyncio.sleep(0.01)
+            os.kill(victim, signal.SIGKILL)
+            assert max(events) < TOKENS, "an answer was over too early for this test"
+        return list(await asyncio.gather(*asked))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(platform: Platform) -> list[Seen]:
+    return asyncio.run(write_all(platform))
+
+
+@pytest.fixture(scope="module")
+def disturbed(platform: Platform, undisturbed: list[Seen]) -> list[Seen]:
+    there = wait_until(lambda: len(found := instances(platform)) == 2 and found, "two instances")
+    assert isinstance(there, dict)
+    return asyncio.run(write_all(platform, victim=next(iter(there.values()))))
+
+
+@pytest.mark.timeout(300)
+def test_every_answer_is_the_undisturbed_one(undisturbed: list[Seen], disturbed: list[Seen]) -> None:
+    assert {each.ending for each in undisturbed} == {Ending.ANSWERED}, undisturbed
+    assert len({each.text for each in undisturbed}) == STREAMS
+    assert {each.ending for each in disturbed} == {Ending.ANSWERED}, disturbed
+    assert [each.text for each in disturbed] == [each.text for each in undisturbed]
+
+
+def test_those_of_the_killed_one_were_moved(platform: Platform, disturbed: list[Seen]) -> None:
+    records = [record(platform, each.request_id) for each in disturbed]
+    moved = [each for each in records if each is not None and "MG" in each["flags"]]
+    slowest = max(each.seconds for each in disturbed)
+    print(f"\n{len(moved)} of {STREAMS} streams moved, the slowest took {slowest:.1f} s")
+    assert 1 <= len(moved) < STREAMS
+    assert all(len(each["attempts"]) == 2 for each in moved)
+
+
+def test_usage_is_that_of_the_undisturbed_run(
+    platform: Platform, undisturbed: list[Seen], disturbed: list[Seen]
+) -> None:
+    def counted(seen: Seen) -> tuple[int, int]:
+        assert seen.usage is not None
+        return seen.usage["prompt_tokens"], seen.usage["completion_tokens"]
+
+    assert [counted(each) for each in disturbed] == [counted(each) for each in undisturbed]
+    ids = {each.request_id for each in [*undisturbed, *disturbed]}
+    events = wait_until(lambda: (found := billed(platform)).keys() >= ids and found, "all are billed")
+    assert isinstance(events, dict)
+    assert events.keys() == ids
+    for each in disturbed:
+        event = events[each.request_id]
+        assert (event["prompt_tokens"], event["completion_tokens"]) == counted(each)
+        assert (event["outcome"], event["estimated"]) == ("completed", False)
+
+
+def test_the_killed_one_comes_back_and_nothing_is_held(platform: Platform, disturbed: list[Seen]) -> None:
+    wait_until(lambda: len(instances(platform)) == 2, "two instances again", seconds=60)
+    wait_until(lambda: not held(platform), f"nothing is held, but {held(platform)}", seconds=10)
