@@ -1,0 +1,166 @@
+"""Requests that nobody could answer, and answers that are asked for later: over HTTP and by command line."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.injector import Injector, injecting
+from harness.platform import Answer, Platform, running, wait_until
+
+SECRET = "the password of the lighthouse is albatross"
+PARTLY = 6
+
+
+@pytest.fixture(scope="module")
+def injector() -> Iterator[Injector]:
+    with injecting() as injector:
+        yield injector
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory: pytest.TempPathFactory, injector: Injector) -> Iterator[Platform]:
+    config: dict[str, Any] = {
+        "models": {"far": {"targets": [{"url": injector.url}]}},
+        "resilience": {
+            "breaker": {"open_first": 0.2, "open_longest": 0.5, "probes": [1]},
+            "retry": {"attempts": 1},
+        },
+    }
+    with running(tmp_path_factory.mktemp("letters") / "data", config) as platform:
+        yield platform
+
+
+@pytest.fixture(autouse=True)
+def broken(injector: Injector, letters: Platform) -> None:
+    """Every test begins with an endpoint that fails, and without letters."""
+    letters.command("dlq", "purge", "--all")
+    injector.fault("far", "status", status=500)
+
+
+def ask(platform: Platform, **headers: str) -> Answer:
+    return platform.chat(SECRET, model="far", headers=headers)
+
+
+def listed(platform: Platform, *words: str) -> list[dict[str, Any]]:
+    said = platform.command("dlq", "list", "--json", *words)
+    assert said.returncode == 0, said.stderr
+    data: list[dict[str, Any]] = json.loads(said.stdout)["data"]
+    return data
+
+
+def test_an_answer_asked_for_later_arrives_when_the_model_is_back(
+    letters: Platform, injector: Injector
+) -> None:
+    asked = ask(letters, Prefer="respond-async")
+    place = asked.headers["location"]
+
+    assert (asked.status, asked.headers["preference-applied"]) == (202, "respond-async")
+    assert place == f"/v1/deferred/{asked.json()['id']}"
+    wait_until(lambda: listed(letters, "--state", "waiting")[0]["attempts"], "it was tried in vain")
+    waiting = letters.request("GET", place)
+    assert (waiting.status, waiting.json()["status"]) == (202, "waiting")
+
+    injector.mend("far")
+    answer = wait_until(
+        lambda: (found := letters.request("GET", place)).status == 200 and found, "the answer is there", 40
+    )
+
+    assert answer.json()["object"] == "chat.completion"
+    assert answer.json()["choices"][0]["message"]["content"]
+    request_id = asked.headers["x-request-id"]
+    wait_until(
+        lambda: letters.request("GET", f"/api/billing/usage/{request_id}").status == 200, "it is billed"
+    )
+    assert [each["state"] for each in listed(letters)] == ["answered"]
+
+
+def test_what_could_not_be_answered_is_kept_and_sent_again(letters: Platform, injector: Injector) -> None:
+    refused = ask(letters)
+    letter = refused.headers["x-moonpool-dead-letter"]
+
+    assert refused.status == 503
+    (row,) = listed(letters, "--state", "dead")
+    assert (row["id"], row["service"], row["route"]) == (letter, "inference", "/v1/chat/completions")
+    assert letter in letters.command("dlq", "list").stdout
+    plain = letters.command("dlq", "show", letter).stdout
+    whole = letters.command("dlq", "show", letter, "--content").stdout
+    assert row["cause"] in plain
+    assert SECRET not in plain
+    assert SECRET in whole
+    assert letters.key not in whole
+
+    again = letters.command("dlq", "replay", letter)
+    assert (again.returncode, "1 failed again" in again.stderr + again.stdout) == (PARTLY, True)
+    injector.mend("far")
+    wait_until(lambda: letters.command("dlq", "replay", letter).returncode == 0, "it is answered")
+
+    deferred = letters.request("GET", f"/v1/deferred/{letter}")
+    assert (deferred.status, deferred.json()["object"]) == (200, "chat.completion")
+    count = injector.count("far")
+    assert "already answered" in letters.command("dlq", "replay", letter).stdout
+    assert injector.count("far") == count, "what was answered is not sent again"
+
+
+def test_many_are_sent_again_and_the_rest_is_left_alone_while_they_fail(
+    letters: Platform, injector: Injector
+) -> None:
+    kept = [ask(letters).headers["x-moonpool-dead-letter"] for _ in range(5)]
+    stopped = letters.command("dlq", "replay", "--all", "--rate", "100")
+
+    assert stopped.returncode == PARTLY
+    assert "the rest was left alone" in stopped.stdout + stopped.stderr
+    assert sum(each["attempts"] == 0 for each in listed(letters)) == 2
+
+    injector.mend("far")
+    wait_until(lambda: ask(letters).status == 200, "the endpoint is trusted again")
+    done = letters.command("dlq", "replay", "--service", "inference", "--rate", "100", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["answered"] == 5
+    assert {each["id"] for each in listed(letters, "--state", "answered")} == set(kept)
+    purged = letters.command("dlq", "purge", "--state", "answered", "--json")
+    assert json.loads(purged.stdout) == {"deleted": 5}
+    assert listed(letters) == []
+
+
+def test_letters_are_encrypted_at_rest(letters: Platform) -> None:
+    ask(letters)
+    found = [file for file in letters.data.rglob("*") if file.is_file() and holds(file)]
+
+    assert found == []
+
+
+def holds(file: Path) -> bool:
+    content = file.read_bytes()
+    return SECRET.encode() in content or b"albatross" in content
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("show", "dl_unknown"), 1, "no dead letter"),
+        (("replay", "dl_unknown"), 1, "no dead letter"),
+        (("purge", "dl_unknown"), 1, "no dead letter"),
+        (("replay",), 2, "nothing was chosen"),
+        (("purge",), 2, "nothing was chosen"),
+        (("list", "--state", "alive"), 1, "alive"),
+    ],
+)
+def test_what_cannot_be_is_said(letters: Platform, words: tuple[str, ...], code: int, told: str) -> None:
+    said = letters.command("dlq", *words)
+
+    assert said.returncode == code, said.stderr
+    assert told in said.stderr
+
+
+def test_nobody_else_sees_them(letters: Platform) -> None:
+    letter = ask(letters).headers["x-moonpool-dead-letter"]
+    created = letters.command("keys", "create", "--name", "member", "--role", "member", "--json")
+    member = json.loads(created.stdout)["key"]
+
+    assert letters.request("GET", "/admin/dlq", key=member).status == 403
+    assert letters.request("GET", f"/admin/dlq/{letter}", key=member).status == 403
+    assert letters.request("GET", f"/v1/deferred/{letter}", key="sk-mp-nobody").status == 401
+    assert letters.request("GET", "/v1/deferred/dl_unknown", key=member).status == 404
