@@ -37,8 +37,8 @@ DECODE_RATE = 100.0
 """Answer tokens a second that turn owed tokens into seconds; only the ratio to the prefill part counts."""
 BYTES_PER_TOKEN = 4
 SATURATION = 256
-"""Requests under way on one endpoint above which it is saturated: priority 0 may always go on, 1 up to
-this, 2 up to half of it."""
+"""Requests under way on one of our own instances above which it is saturated: priority 0 may always go on, 1
+up to this, 2 up to half of it. How much others' endpoints bear they tell themselves, by 429."""
 
 
 class Prompt(NamedTuple):
@@ -171,9 +171,9 @@ def _balanced(endpoints: Sequence[Endpoint]) -> bool:
 
 def _admitting(endpoints: Sequence[Endpoint], priority: int) -> Sequence[Endpoint]:
     bound = SATURATION if priority == 1 else SATURATION // 2
-    if priority == 0 or all(endpoint.active < bound for endpoint in endpoints):
+    if priority == 0 or all(endpoint.active < bound or not endpoint.internal for endpoint in endpoints):
         return endpoints
-    free = [endpoint for endpoint in endpoints if endpoint.active < bound]
+    free = [endpoint for endpoint in endpoints if endpoint.active < bound or not endpoint.internal]
     if not free:
         raise Overloaded("every instance of this model is saturated", retry_after=1.0)
     return free

@@ -120,7 +120,8 @@ class InferenceUpstream:
 
     def _pick(self, ctx: Context, answer: int) -> Candidate:
         open_to = self._attempts.open_to(ctx)
-        if len(open_to) == 1 and open_to[0].endpoint.active < ADMITTED:
+        only = open_to[0].endpoint if len(open_to) == 1 else None
+        if only is not None and (only.active < ADMITTED or not only.internal):
             candidate, reason = open_to[0], "only one"
         else:
             prompt = Prompt(_prompt_text(ctx.payload), answer, ctx.route.priority)
