@@ -77,6 +77,8 @@ class Context:
     """An estimate from the prompt's length, for load and for usage that nobody reports."""
     usage: Any = None
     """The `contracts.usage.Usage` that metering counted, there before its answer's body settles."""
+    produced: Callable[[int], None] | None = None
+    """Told now and then by metering how many tokens more have come of what its endpoint owes."""
     progress: Callable[[int], None] | None = None
     """Told now and then by metering how many tokens of a stream have come, in all."""
     usage_wanted = True

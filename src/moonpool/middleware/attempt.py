@@ -56,8 +56,6 @@ REFUSAL_LIMIT = 64 * 1024
 """Bytes of a refusal that are read."""
 ANSWER_LIMIT = 32 * 1024 * 1024
 """Bytes of a model's whole answer."""
-PROGRESS = 16
-"""Chunks of an answer between two updates of the decode load."""
 
 
 class Load(NamedTuple):
@@ -173,7 +171,7 @@ async def _opened(response: Response, body: Stream, judge: Judge, held: "_Held",
     except BaseException:
         body.cancel()
         raise
-    body.transform(_LoadFollower(held))
+    held.answered()
     body.on_settled(held.settled)
     return response
 
@@ -279,30 +277,11 @@ class _Held:
             self.given_up(error if error is not None else Cancelled())
 
     def answered(self) -> None:
+        """The first content is here; what comes after it is told to the lease by metering."""
+        self._ctx.produced = self.lease.produced
         self.lease.answered()
         self._permit.answered(self._ctx.clock.monotonic())
 
 
 class Cancelled(Exception):
     """Stands for the consumer's leaving, of which a stream has no error."""
-
-
-class _LoadFollower:
-    """Tells what has come, so that balancer and breaker know what is still owed."""
-
-    __slots__ = ("_count", "_held")
-
-    def __init__(self, held: _Held) -> None:
-        self._held = held
-        self._count = 0
-
-    def chunk(self, data: bytes) -> bytes:
-        if self._count == 0:
-            self._held.answered()
-        self._count += 1
-        if self._count % PROGRESS == 0:
-            self._held.lease.produced(PROGRESS)
-        return data
-
-    def finish(self) -> bytes:
-        return b""

@@ -21,7 +21,7 @@ from moonpool.openai.errors import ErrorBody
 from moonpool.openai.formats import TextFormat
 from moonpool.openai.schema import ChatCompletionRequest, CompletionRequest
 
-BATCH = 32
+BATCH = 16
 """Chunks that are packed together: 0.5 µs each; less would cost more, more would keep more."""
 LARGE = 4096
 """Bytes of a chunk that is packed by itself."""

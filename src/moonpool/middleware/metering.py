@@ -120,6 +120,8 @@ class StreamMeter:
             self._journal.progress(self._ctx.request_id, scan.events)
             if self._ctx.progress is not None:
                 self._ctx.progress(scan.events)
+            if self._ctx.produced is not None:
+                self._ctx.produced(PROGRESS_EVERY)
         if scan.done and not self._journalled:
             self._close("completed")
         return passed

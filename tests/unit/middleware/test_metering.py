@@ -121,7 +121,11 @@ async def test_opened_at_the_first_byte_as_what_a_kill_would_leave(make_ctx, jou
 
 
 async def test_progress_is_noted_now_and_then(make_ctx, journal, sink) -> None:
-    await stream(make_ctx(), journal, sink, *[TEXT] * (PROGRESS_EVERY * 2 + 5))
+    ctx, produced, used = make_ctx(), [], []
+    ctx.produced, ctx.progress = produced.append, used.append
+    await stream(ctx, journal, sink, *[TEXT] * (PROGRESS_EVERY * 2 + 5))
+    assert produced == [PROGRESS_EVERY] * 2
+    assert used == [PROGRESS_EVERY, PROGRESS_EVERY * 2]
     assert journal.marks == [("req_1", PROGRESS_EVERY), ("req_1", PROGRESS_EVERY * 2)]
 
 
