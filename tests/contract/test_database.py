@@ -1,6 +1,7 @@
 """What every database adapter promises (ports/database.py). A new adapter adds a parameter below."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -211,6 +212,77 @@ async def test_a_newer_database_is_refused_and_left_alone(place: Place, tmp_path
     await newer.start()
     assert await count(newer) == 1
     await newer.stop()
+
+
+EXPANDED = SECOND.replace("down_revision", 'compatible_from = "0001"\ndown_revision')
+CONTRACTED = """
+from alembic import op
+revision = "0003"
+down_revision = "0002"
+compatible_from = "0002"
+def upgrade() -> None:
+    op.execute("ALTER TABLE notes RENAME COLUMN text TO words")
+"""
+
+
+async def test_code_from_before_an_expansion_works_beside_code_from_after_it(
+    place: Place, database: Database, tmp_path: Path
+) -> None:
+    await add(database, "before")
+    newer_code = tmp_path / "newer"
+    write(newer_code, "0001_notes.py", FIRST)
+    write(newer_code, "0002_stars.py", EXPANDED)
+    newer = place.open(newer_code)
+    await newer.start()
+    await asyncio.gather(*(add(d, f"{i}-{id(d)}") for i in range(10) for d in (database, newer)))
+    again = place.open()  # a new process of the old code, as on the way back
+    await again.start()
+    await add(again, "after")
+    assert await count(newer) == await count(again) == 22
+    for one in (again, newer):
+        await one.stop()
+
+
+async def test_a_contraction_waits_for_the_end_of_code_that_it_is_not_for(
+    place: Place, database: Database, tmp_path: Path
+) -> None:
+    later = tmp_path / "later"
+    for name, script in (
+        ("0001_notes.py", FIRST),
+        ("0002_stars.py", EXPANDED),
+        ("0003_words.py", CONTRACTED),
+    ):
+        write(later, name, script)
+    contracting = place.open(later)
+    with pytest.raises(StartupError, match=r"code of revision 0001 is at work") as caught:
+        await contracting.start()
+    assert "0002" in (caught.value.hint or "")
+    await add(database, "unharmed")
+    await database.stop()
+
+    await contracting.start()
+
+    older = place.open()
+    with pytest.raises(StartupError, match=r"newer than this code.* from 0002 on"):
+        await older.start()
+    for one in (older, contracting):
+        await one.stop()
+
+
+async def test_a_contraction_is_made_beside_code_that_it_is_for(place: Place, tmp_path: Path) -> None:
+    write(place.migrations, "0002_stars.py", EXPANDED)
+    second = place.open()
+    await second.start()
+    later = tmp_path / "later"
+    shutil.copytree(place.migrations, later)
+    write(later, "0003_words.py", CONTRACTED)
+    third = place.open(later)
+    await third.start()
+    await second.ping()
+    again = place.open()
+    await again.start()
+    for one in (again, third, second):
+        await one.stop()
 
 
 async def test_a_failed_migration_changes_nothing(place: Place, database: Database) -> None:

@@ -2,7 +2,8 @@
 
     no file, or behind ──► lock ──► look again ──► each migration in its own transaction ──► head
     at the head        ──► nothing (Alembic is not even imported)
-    revision unknown   ──► StartupError: the database is newer than the code; nothing is changed
+    revision unknown   ──► nothing, when the newer schema is for this code, too (compatibility.py); else
+                           StartupError: the database is newer than the code; nothing is changed
 
 Services have only `migrations/versions/NNNN_what.py`; what Alembic calls the environment is here. All
 functions are synchronous: `SqliteDatabase.start` calls them in a thread, a fork server may call
@@ -17,6 +18,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moonpool.adapters.database.compatibility import (
+    Use,
+    begin_use,
+    nobody_older,
+    read_oldest,
+    record_oldest,
+)
 from moonpool.adapters.database.file_lock import locked
 from moonpool.adapters.database.revisions import Revisions, read_revisions
 from moonpool.core.errors import StartupError
@@ -46,11 +54,25 @@ def is_current(path: Path, migrations: Path) -> bool:
     return _is_current(path, read_revisions(migrations))
 
 
+def use_schema(path: Path, migrations: Path) -> Use:
+    """`ensure_schema`; and until the use is released nobody changes the schema to one that is not for this
+    code. Raises StartupError."""
+    _prepare_folder(path)
+    use = begin_use(path, read_revisions(migrations), timeout=LOCK_TIMEOUT)
+    try:
+        ensure_schema(path, migrations)
+    except BaseException:
+        use.release()
+        raise
+    return use
+
+
 def ensure_schema(path: Path, migrations: Path) -> None:
     """Make the file if need be and run what is missing; safe in several processes at once.
 
-    Raises StartupError when the database is newer than the code, damaged, not writable or out of disk
-    space, or a migration fails (then that migration is rolled back and those before it stay).
+    Raises StartupError when the database is for newer code, or older code is at work on it that the new
+    schema is not for; when it is damaged, not writable or out of disk space, or a migration fails (then
+    that migration is rolled back and those before it stay).
     """
     revisions = read_revisions(migrations)
     if _is_current(path, revisions):
@@ -64,7 +86,8 @@ def ensure_schema(path: Path, migrations: Path) -> None:
         except sqlite3.Error as error:
             raise _cannot(path, str(error)) from error
         if revisions.head is not None:
-            _upgrade(path, migrations, revisions)
+            with nobody_older(path, revisions, revisions.oldest_at(revisions.head)):
+                _upgrade(path, migrations, revisions)
 
 
 def _is_current(path: Path, revisions: Revisions) -> bool:
@@ -74,17 +97,19 @@ def _is_current(path: Path, revisions: Revisions) -> bool:
         with closing(_open(path)) as connection:
             mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
             recorded = _recorded(connection)
+            newer = recorded is not None and recorded not in revisions.known
+            oldest = read_oldest(connection) if newer else None
     except sqlite3.Error as error:
         raise _cannot(path, str(error)) from error
-    if recorded is not None and recorded not in revisions.known:
+    if newer and oldest not in revisions.known:
         raise StartupError(
-            f"the database is newer than this code: it is at revision {recorded}, "
-            f"this code knows up to {revisions.head or 'none'}",
+            f"the database is newer than this code: it is at revision {recorded}, for code from "
+            f"{oldest or recorded} on; this code knows up to {revisions.head or 'none'}",
             where=str(path),
             hint="Start the release that wrote it, or restore the copy from before that upgrade. "
             "Nothing was changed.",
         )
-    return bool(mode == "wal") and recorded == revisions.head
+    return bool(mode == "wal") and (newer or recorded == revisions.head)
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -131,7 +156,7 @@ def _upgrade(path: Path, migrations: Path, revisions: Revisions) -> None:
             engine.connect() as connection,
             EnvironmentContext(Config(), script) as environment,
         ):
-            _run(environment, connection, script)
+            _run(environment, connection, script, revisions)
     except (sqlalchemy.exc.SQLAlchemyError, alembic.util.CommandError, OSError) as error:
         cause = getattr(error, "orig", None) or error
         raise _cannot(path, f"a migration to {revisions.head} failed: {cause}") from error
@@ -157,23 +182,30 @@ def _engine(path: Path) -> "Engine":
     return engine
 
 
-def _run(environment: "EnvironmentContext", connection: "Connection", script: "ScriptDirectory") -> None:
+def _run(
+    environment: "EnvironmentContext",
+    connection: "Connection",
+    script: "ScriptDirectory",
+    revisions: Revisions,
+) -> None:
     from alembic.util import CommandError
 
     def missing(revision: Any, _context: object) -> Any:  # Alembic's own loose types
         return script._upgrade_revs("head", revision)
 
-    def check_foreign_keys(ctx: object, step: object, heads: object, run_args: object) -> None:
+    def applied(ctx: object, step: Any, heads: object, run_args: object) -> None:
         broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchone()
         if broken is not None:
             raise CommandError(f"rows of table {broken[0]} refer to rows that do not exist")
+        oldest = revisions.oldest_at(step.up_revision_id)
+        record_oldest(connection.exec_driver_sql, None if oldest == step.up_revision_id else oldest)
 
     environment.configure(
         connection=connection,
         fn=missing,
         transactional_ddl=True,
         transaction_per_migration=True,
-        on_version_apply=check_foreign_keys,
+        on_version_apply=applied,
     )
     with environment.begin_transaction():
         environment.run_migrations()

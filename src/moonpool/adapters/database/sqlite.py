@@ -22,7 +22,8 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from moonpool.adapters.database.migrate import ensure_schema
+from moonpool.adapters.database.compatibility import Use
+from moonpool.adapters.database.migrate import use_schema
 from moonpool.adapters.database.patient_connection import open_patiently
 from moonpool.adapters.database.sqlite_errors import translate
 from moonpool.core.errors import StartupError, Unavailable
@@ -59,11 +60,12 @@ class SqliteDatabase:
         self._busy_timeout = busy_timeout
         self._subject = f"the {path.stem} database"
         self._write_lock = asyncio.Lock()
+        self._use: Use | None = None
         self._writer: AsyncEngine | None = None
         self._reader: AsyncEngine | None = None
 
     async def start(self) -> None:
-        await asyncio.to_thread(ensure_schema, self._path, self._migrations)
+        self._use = await asyncio.to_thread(use_schema, self._path, self._migrations)
         self._writer = self._engine(1, "BEGIN IMMEDIATE", f"PRAGMA synchronous = {self._synchronous}")
         self._reader = self._engine(self._readers, "BEGIN", "PRAGMA query_only = ON")
         try:
@@ -80,6 +82,9 @@ class SqliteDatabase:
             for engine in engines:
                 if engine is not None:
                     await engine.dispose()
+            if self._use is not None:
+                self._use.release()
+                self._use = None
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:

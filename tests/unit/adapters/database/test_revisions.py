@@ -29,6 +29,17 @@ def test_the_order_is_that_of_descent(tmp_path: Path) -> None:
     assert read_revisions(folder).head == "three"
 
 
+def test_what_an_earlier_migration_took_a_later_one_does_not_give_back(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path,
+        a=ROOT,
+        b='revision = "2"\ndown_revision = "1"\ncompatible_from = "1"\n',
+        c='revision = "3"\ndown_revision = "2"\n',
+        d='revision = "4"\ndown_revision = "3"\ncompatible_from: str = "2"  # of which 3 knows better\n',
+    )
+    assert read_revisions(folder).oldest == ("1", "1", "3", "3")
+
+
 def test_no_folder_no_revisions(tmp_path: Path) -> None:
     assert read_revisions(tmp_path / "absent").head is None
 
@@ -43,6 +54,7 @@ def test_no_folder_no_revisions(tmp_path: Path) -> None:
             "both",
         ),
         ({"a": 'revision = "2"\ndown_revision = "1"\n'}, "lead back"),
+        ({"a": ROOT + 'compatible_from = "2"\n'}, "no migration before it"),
     ],
 )
 def test_what_is_not_one_line_of_descent_is_refused(
