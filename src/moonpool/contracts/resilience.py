@@ -73,6 +73,16 @@ class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Of the local engine, which loads its models first."""
 
 
+class HedgePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A second attempt beside a stream's first one that is slower than `quantile` of its model's. Off by
+    default: it buys a shorter tail with more load."""
+
+    enabled: bool = False
+    quantile: Annotated[float, msgspec.Meta(ge=0.5, lt=1)] = 0.95
+    at_least: NotNegative = 0.1
+    """Seconds that are always waited."""
+
+
 class ModelTimeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds, of requests to models; None: as the service's manifest has it."""
 
@@ -92,6 +102,7 @@ class ResilienceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     breaker: BreakerPolicy = BreakerPolicy()
     retry: RetryPolicy = RetryPolicy()
+    hedge: HedgePolicy = HedgePolicy()
     timeouts: ModelTimeouts = ModelTimeouts()
     restart: RestartPolicy = RestartPolicy()
     overprovisioning: Annotated[float, msgspec.Meta(ge=1)] = 1.4

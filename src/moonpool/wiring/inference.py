@@ -22,6 +22,7 @@ from moonpool.middleware.resolution import Resolution
 from moonpool.wiring.clients import HttpCatalogueClient
 from moonpool.wiring.following import CatalogueFollower
 from moonpool.wiring.infrastructure import Infrastructure
+from moonpool.wiring.money import open_money
 from moonpool.wiring.settings import ModuleSettings
 
 
@@ -35,6 +36,7 @@ class InferencePath:
             infrastructure.data / "spool", USAGE, settings.instance, infrastructure.events, log
         )
         self.resolution = Resolution(resilience.models)
+        self.money, balances = open_money(settings, infrastructure)
         self.metering = Metering(self.journal)
         balancer = InferenceBalancer(clock, infrastructure.random)
         pools.on_gone(lambda endpoint: balancer.forget(endpoint.instance))
@@ -49,14 +51,16 @@ class InferencePath:
         self.filters: list[Filter] = [
             infrastructure.router,
             self.resolution,
+            self.money,
             self.metering,
             resilience.failover,
+            *([resilience.hedge] if resilience.config.hedge.enabled else []),
             resilience.retry,
         ]
         snapshot = Path(settings.topology).parent / f"catalogue-{settings.name}.json"
         client = HttpCatalogueClient(infrastructure.caller)
         follower = CatalogueFollower(client, resilience.models, snapshot, log)
-        self.components: list[Component] = [self.journal, follower]
+        self.components: list[Component] = [self.journal, follower, balances]
 
 
 def patient(manifest: Manifest, timeouts: ModelTimeouts) -> Manifest:

@@ -16,6 +16,7 @@ from moonpool.middleware.backoff import Backoff
 from moonpool.middleware.breakers import Breakers
 from moonpool.middleware.circuit_breaker import State
 from moonpool.middleware.failover import Failover, TierTable
+from moonpool.middleware.hedge import Hedge
 from moonpool.middleware.migration import Migration
 from moonpool.middleware.restarts import Restarts
 from moonpool.middleware.retry import Retry
@@ -46,6 +47,7 @@ class Resilience:
         self.failover = Failover(
             self.table, self.breakers, self.budget, chance, enough=config.overprovisioning
         )
+        self.hedge = Hedge(config.hedge, self.budget)
         backoff = Backoff(config.retry, chance.random)
         self.retry = Retry(config.retry, self.budget, backoff, self.breakers)
         pools.on_gone(lambda endpoint: self.breakers.forget(endpoint.instance))
