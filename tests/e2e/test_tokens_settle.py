@@ -1,7 +1,7 @@
 """However a request ends, its key's token limit is charged what billing counts, to the token.
 
-Each case has a key of its own, whose bucket gains a token in a second and a half. What was charged is owed, and
-the next request, which wants the whole bucket, is told how long it has to wait: that is the charge.
+Each case has a key of its own, whose bucket gains a token in a second and a half. What was charged is owed,
+and the next request, which wants the whole bucket, is told how long it has to wait: that is the charge.
 """
 
 import http.client
