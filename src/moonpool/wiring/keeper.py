@@ -11,6 +11,7 @@ time it makes the start of the platform fail, later it is tried a few more times
 
 import asyncio
 import contextlib
+import math
 import signal
 import socket
 from collections.abc import Callable
@@ -25,9 +26,14 @@ from moonpool.ports.discovery import Instance
 from moonpool.ports.spawner import Running, Spawner, Spec
 from moonpool.wiring import logfiles
 from moonpool.wiring.backoff import Backoff
+from moonpool.wiring.listening import turn_away
 from moonpool.wiring.probe import Answer, ask
 from moonpool.wiring.runner import EX_CONFIG, GRACE
 
+FAR_AWAY = 1.0
+"""Seconds to the next start for which connections are not left waiting."""
+TURN_AWAY_PACE = 0.1
+"""Seconds: the time in which callers learn that the process is gone."""
 UNREADY_GRACE = 1.0
 """Seconds to end in, for a process that is still starting (and may be loading a model for long)."""
 
@@ -226,9 +232,21 @@ class Keeper:
         return f"{how}: {words}" if words and code > 0 else how, self._backoff.delay()
 
     async def _wait(self, delay: float | None) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(delay):
-                await self._stopping.wait()
+        """Until the next start. As long as that is far away nobody is let wait for it in the socket."""
+        now = asyncio.get_running_loop().time
+        until = math.inf if delay is None else now() + delay
+        left = until - now()
+        while True:
+            if left > FAR_AWAY:
+                turned = turn_away(self.slot.sockets)
+                if turned:
+                    self._log.warning("connections turned away", count=turned)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left if left <= FAR_AWAY else TURN_AWAY_PACE):
+                    await self._stopping.wait()
+            left = until - now()
+            if self._stopping.is_set() or left <= 0.0:
+                return
 
     def _tell(self, state: str, *, reason: str = "", **changes: str | int) -> None:
         before = self.instance

@@ -10,6 +10,7 @@ import os
 import socket
 import stat
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from moonpool.core.errors import StartupError
@@ -115,6 +116,24 @@ def bind_unix(path: Path) -> socket.socket:
             hint="Choose a folder on a local disk with --data DIR.",
         ) from error
     return sock
+
+
+def turn_away(sockets: Iterable[socket.socket]) -> int:
+    """Close what waits on the Unix sockets among them; how many connections that was.
+
+    For a socket on which nobody will accept for a while: who waits there would be served when it has given up
+    long ago, and has perhaps asked somebody else.
+    """
+    count = 0
+    for sock in sockets:
+        if sock.family != socket.AF_UNIX:
+            continue  # clients' own connections: they wait for any gateway
+        with contextlib.suppress(OSError):  # BlockingIOError: nobody is left
+            while True:
+                connection, _ = sock.accept()
+                connection.close()
+                count += 1
+    return count
 
 
 def in_use(path: Path) -> bool:

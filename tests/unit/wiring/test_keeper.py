@@ -8,6 +8,7 @@ from moonpool.core.clock import SYSTEM_CLOCK
 from moonpool.core.errors import Unavailable
 from moonpool.wiring.backoff import Backoff
 from moonpool.wiring.keeper import Keeper, KeeperSettings, Probe, Slot
+from moonpool.wiring.listening import bind_unix
 from moonpool.wiring.runner import EX_CONFIG
 
 
@@ -62,7 +63,7 @@ class Spawner:
 def keeping(tmp_path):
     """Keeper, spawner, and the states the keeper told."""
 
-    def make(**settings):
+    def make(sockets=(), **settings):
         told = []
         spawner = Spawner()
         settings = KeeperSettings(backoff_most=0.001, probe_starting=0.001, **settings)
@@ -73,7 +74,7 @@ def keeping(tmp_path):
                 number=0,
                 endpoint="unix:x",
                 probe=Probe(endpoint=f"unix:{tmp_path}/x.sock"),
-                sockets=(),
+                sockets=sockets,
                 log=tmp_path / "chat.log",
                 drain_timeout=0.0,
             ),
@@ -121,6 +122,39 @@ async def test_what_cannot_start_is_tried_once_at_the_first_start(keeping):
     assert keeper.failure == "db: is newer"
     assert len(spawner.processes) == 1
     await keeper.stop()
+
+
+async def test_nobody_is_let_wait_for_what_does_not_come(keeping, tmp_path):
+    sock = bind_unix(tmp_path / "x.sock")
+    keeper, spawner, _ = keeping((sock,))
+    waiting = await asyncio.open_unix_connection(tmp_path / "x.sock")
+    spawner.failure = "db: is newer"
+    (await spawner.next(0)).end(EX_CONFIG)
+
+    assert await asyncio.wait_for(waiting[0].read(), 1.0) == b""
+    late = await asyncio.open_unix_connection(tmp_path / "x.sock")
+    assert await asyncio.wait_for(late[0].read(), 1.0) == b""
+    for _, writer in (waiting, late):
+        writer.close()
+    await keeper.stop()
+    sock.close()
+
+
+async def test_for_what_comes_at_once_everybody_waits(keeping, tmp_path):
+    sock = bind_unix(tmp_path / "x.sock")
+    keeper, spawner, _ = keeping((sock,))
+    reader, writer = await asyncio.open_unix_connection(tmp_path / "x.sock")
+    for number in range(3):
+        (await spawner.next(number)).end(1)
+    await spawner.next(3)
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(reader.read(), 0.05)
+    assert sock.accept()
+    writer.close()
+    spawner.processes[-1].end(0)
+    await keeper.stop()
+    sock.close()
 
 
 async def test_later_it_is_tried_a_few_times(keeping):
