@@ -57,6 +57,8 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Answers worth another attempt, beside connections that fail or are reset."""
     backoff_base: Positive = 0.025
     backoff_longest: Positive = 1.0
+    wait_longest: NotNegative = 60.0
+    """An endpoint that wants to be left alone for longer is not waited for: the client is told when to come."""
     budget_share: NotNegative = 0.2
     """Of the requests within the window…"""
     budget_per_second: NotNegative = 10.0

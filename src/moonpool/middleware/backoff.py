@@ -14,13 +14,14 @@ GROWTH = 3.0
 class Backoff:
     """Holds no state of a request: the caller keeps the last wait, 0 before the first."""
 
-    __slots__ = ("_base", "_longest", "_random", "attempts")
+    __slots__ = ("_base", "_longest", "_random", "_wait_longest", "attempts")
 
     def __init__(self, policy: RetryPolicy, random: Callable[[], float]) -> None:
         """`random` gives numbers from 0 to below 1."""
         self._base = policy.backoff_base
         self._longest = policy.backoff_longest
         self._random = random
+        self._wait_longest = policy.wait_longest
         self.attempts = policy.attempts
 
     def next(self, previous: float) -> float:
@@ -41,6 +42,8 @@ class Backoff:
             return None
         if retry_after is None:
             seconds = self.next(previous)
+        elif retry_after > self._wait_longest:
+            return None
         else:
             seconds = max(0.0, retry_after) + self._base * self._random()
         if remaining is not None and seconds >= remaining:

@@ -67,3 +67,9 @@ def test_the_numbers_are_settings() -> None:
     assert backoff.next(0.0) == 0.5
     assert backoff.next(0.5) == 0.8
     assert backoff.wait(2, 0.0, None, None) is None
+
+
+def test_nobody_is_kept_waiting_for_longer_than_the_longest() -> None:
+    backoff = Backoff(RetryPolicy(wait_longest=10.0), lambda: 0.0)
+    assert backoff.wait(1, 0.0, 10.0, None) == 10.0
+    assert backoff.wait(1, 0.0, 10.1, None) is None
