@@ -8,12 +8,14 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from moonpool.contracts.money import PriceConfig
 from moonpool.contracts.resilience import PositiveInt as PositiveInt
 from moonpool.contracts.resilience import ResilienceConfig
 
 
 class TargetConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Exactly one of `url` (an OpenAI-compatible base, ending in /v1) and `local` (a GGUF file)."""
+    """Exactly one of `url` (an OpenAI-compatible base, ending in /v1) and `local` (a GGUF file, or `packaged`
+    for the small model that comes with the platform)."""
 
     url: str = ""
     local: str = ""
@@ -38,6 +40,8 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Those for what this one's provider refuses by its content policy."""
     context: PositiveInt | None = None
     capabilities: tuple[str, ...] = ("chat", "completions", "embeddings")
+    price: PriceConfig | None = None
+    """None: it is free."""
 
 
 REQUESTS_PER_MINUTE = 600
@@ -112,6 +116,16 @@ class TelemetryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     middleware/sampling.py). Those of callers that record theirs, failures and fallbacks always are."""
 
 
+class BillingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`overdraft` is in the currency: how far below zero a balance may go. Without `enforce` usage is priced
+    and booked, and nobody is refused. Nothing of it matters as long as no model has a price."""
+
+    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] = "USD"
+    """ISO 4217; a name only: nothing is converted."""
+    overdraft: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    enforce: bool = True
+
+
 class PlatformConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole document. Without `models`, the packaged small model is served as `smollm2`."""
 
@@ -127,7 +141,10 @@ class PlatformConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     infrastructure: InfrastructureConfig = InfrastructureConfig()
     resilience: ResilienceConfig = ResilienceConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
+    billing: BillingConfig = BillingConfig()
 
 
 DEFAULT_MODEL = "smollm2"
+PACKAGED = "packaged"
+"""What a target's `local` says for the small model that comes with the platform."""
 SERVICES = ("auth", "user", "chat", "model", "inference", "training", "monitoring", "storage", "billing")

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from moonpool.contracts.config import PlatformConfig
+from moonpool.contracts.config import PACKAGED, PlatformConfig
 from moonpool.core.errors import StartupError
 from moonpool.wiring.layout import Layout
 from moonpool.wiring.listening import bind_tcp
@@ -93,12 +93,12 @@ def check_engine(config: PlatformConfig) -> Check:
         return Check("weights", Verdict.OK, "not needed: every model is remote")
     if not _installed(ENGINE):
         return Check("weights", Verdict.FAIL, "the engine is missing", "pip install 'moonpool[local]'")
-    for file in local:
+    for file in (name for name in local if name != PACKAGED):
         if not Path(file).is_file():
             return Check(
                 "weights", Verdict.FAIL, f"{file} is not there", "Correct `local` in the config file."
             )
-    if local:
+    if local and PACKAGED not in local:
         return Check("weights", Verdict.OK, f"{len(local)} files")
     weights = packaged_weights()
     if weights is None:

