@@ -6,20 +6,19 @@ from collections.abc import AsyncIterator
 import pytest
 
 from moonpool.adapters.cache.memory import MemoryCache
+from moonpool.adapters.cache.redis import RedisCache
+from moonpool.adapters.redis.address import parse_address
 from moonpool.core.errors import MoonpoolError, Unavailable
 from moonpool.ports.cache import Cache
 
 SHORT = 0.05
 
 
-def make(kind: str) -> Cache:
-    assert kind == "memory"
-    return MemoryCache()
-
-
-@pytest.fixture(params=["memory"])
+@pytest.fixture(params=["memory", "redis"])
 async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
-    cache = make(request.param)
+    cache: Cache = MemoryCache()
+    if request.param == "redis":
+        cache = RedisCache(parse_address(request.getfixturevalue("redis_url")))
     await cache.start()
     yield cache
     await cache.stop()

@@ -11,18 +11,17 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from moonpool.adapters.limits.memory import MemoryLimits
+from moonpool.adapters.limits.redis import RedisLimits
+from moonpool.adapters.redis.address import parse_address
 from moonpool.core.errors import Unavailable
 from moonpool.ports.limits import Limits, Rate, Slot, Verdict
 
 
-def make(kind: str) -> Limits:
-    assert kind == "memory"
-    return MemoryLimits()
-
-
-@pytest.fixture(params=["memory"])
+@pytest.fixture(params=["memory", "redis"])
 async def limits(request: pytest.FixtureRequest) -> AsyncIterator[Limits]:
-    limits = make(request.param)
+    limits: Limits = MemoryLimits()
+    if request.param == "redis":
+        limits = RedisLimits(parse_address(request.getfixturevalue("redis_url")))
     await limits.start()
     yield limits
     await limits.stop()
