@@ -16,9 +16,10 @@ from moonpool.contracts.config import PlatformConfig
 from moonpool.contracts.inference import InferenceClient
 from moonpool.core.clock import Clock
 from moonpool.core.context import Context
-from moonpool.core.errors import PlatformError, Unavailable
+from moonpool.core.errors import ConnectFailed, PlatformError, Unavailable, UpstreamError
 from moonpool.core.message import Request, Response, ResponseHeaders
 
+UNSURE = "Look before you try again: the change may have been made."
 RETRY_AFTER = 5.0
 """Seconds, when the cause does not know better: a circuit breaker's first open period."""
 
@@ -95,13 +96,19 @@ class ReadOnly:
             known = self.parts.known.get(ctx, request)
             return None if known is None else respond(known, self.parts.clock)
         raise Unavailable(
-            f"{self._subject} read-only for the moment; nothing was changed",
+            f"{self._subject} read-only for the moment: {cause.message}",
             code="read_only",
+            hint=UNSURE if _may_have_been_done(cause) else "Nothing was changed.",
             retry_after=cause.retry_after or RETRY_AFTER,
         )
 
     def degraded(self, ctx: Context, request: Request, cause: PlatformError) -> Response | None:
         return None
+
+
+def _may_have_been_done(cause: PlatformError) -> bool:
+    """Whether the service may have read the request before it failed."""
+    return isinstance(cause, UpstreamError) and not isinstance(cause, ConnectFailed)
 
 
 def respond(known: Known, clock: Clock) -> Response:

@@ -9,7 +9,15 @@ import pytest
 from harness.twins import CAUSE, Twin
 from moonpool.contracts.config import SERVICES
 from moonpool.contracts.manifest import Access, Remember
-from moonpool.core.errors import BadRequest, Overloaded, Unavailable
+from moonpool.core.errors import (
+    BadRequest,
+    ConnectFailed,
+    ConnectionReset,
+    FirstByteTimeout,
+    Overloaded,
+    PlatformError,
+    Unavailable,
+)
 from moonpool.core.message import Request
 from moonpool.openai.parse import parse
 from moonpool.openai.schema import ChatCompletionRequest, CompletionRequest, EmbeddingRequest
@@ -72,6 +80,27 @@ async def test_writes_are_told_when_to_try_again(service: str, method: str, path
         await twin.ask(method, path, b"{}")
     assert (raised.value.code, raised.value.retry_after) == (code, 5.0)
     assert twin.later.kept == []
+
+
+@pytest.mark.parametrize(
+    ("cause", "told"),
+    [
+        (Unavailable("the disk is full"), "Nothing was changed."),
+        (ConnectFailed("cannot connect"), "Nothing was changed."),
+        (ConnectionReset("closed the connection"), "the change may have been made"),
+        (FirstByteTimeout("did not answer"), "the change may have been made"),
+    ],
+)
+async def test_a_refused_write_tells_why_and_whether_it_may_have_been_done(
+    cause: PlatformError, told: str
+) -> None:
+    twin = Twin("user")
+    request = Request("PATCH", "/api/users/me", body=b"{}")
+    with pytest.raises(Unavailable) as raised:
+        await twin.fallback.answer(twin.context("PATCH", "/api/users/me"), request, cause)
+
+    assert raised.value.message == f"profiles are read-only for the moment: {cause.message}"
+    assert told in (raised.value.hint or "")
 
 
 async def test_a_model_is_found_in_the_list() -> None:
