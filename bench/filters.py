@@ -28,9 +28,11 @@ from moonpool.balancing.pools import Pools
 from moonpool.balancing.services import Services
 from moonpool.contracts.auth import Verdict
 from moonpool.contracts.catalogue import Catalogue, Model, Target
-from moonpool.contracts.config import LimitConfig
+from moonpool.contracts.balances import Balance, Balances
+from moonpool.contracts.config import BillingConfig, LimitConfig
 from moonpool.contracts.manifest import BalancerKind, Cached, Letters, Manifest, Route, Timeouts
 from moonpool.contracts.resilience import ResilienceConfig
+from moonpool.contracts.usage import TokenPrice
 from moonpool.core.clock import SYSTEM_CLOCK as CLOCK
 from moonpool.core.handler import Handler
 from moonpool.core.principal import Principal
@@ -60,7 +62,9 @@ from moonpool.middleware.limit_rules import LimitRules
 from moonpool.middleware.metering import Metering
 from moonpool.middleware.metrics import RequestMetrics
 from moonpool.middleware.migration import Migration
+from moonpool.middleware.money import Money
 from moonpool.middleware.pipeline import RouteFilter, ordered
+from moonpool.middleware.purses import Purses
 from moonpool.middleware.rate_limit import RequestLimit, TokenLimit
 from moonpool.middleware.recorder import Recorder
 from moonpool.middleware.resolution import Resolution
@@ -154,7 +158,7 @@ class _Wire(asyncio.Transport):
 class Path:
     """The whole path, for as long as its loop runs."""
 
-    def __init__(self, without: str = "") -> None:
+    def __init__(self, without: str = "", price: TokenPrice | None = None) -> None:
         self._loop = loop = asyncio.get_running_loop()
         self._left = 0
         self._done: asyncio.Future[None] = loop.create_future()
@@ -163,7 +167,7 @@ class Path:
         metrics, pools = RequestMetrics(), Pools()
         self._recorder = Recorder(_Events(), CLOCK, log, access=lambda lines: None)  # type: ignore[arg-type]
         models = Models(pools)
-        models.update(Catalogue(1, (Model(id="m", targets=(Target(id="t", url=URL),)),)))
+        models.update(Catalogue(1, (Model(id="m", targets=(Target(id="t", url=URL),), price=price),)))
         client = Client(clock=CLOCK, max_idle=CONNECTIONS * 2)
         self._connect(client)
         config = ResilienceConfig()
@@ -180,6 +184,8 @@ class Path:
             {"default": LimitConfig(requests_per_minute=10**9, tokens_per_minute=10**12, concurrent=10**6)}
         )
         limits, store = MemoryLimits(CLOCK), MemoryCache(clock=CLOCK)
+        purses = Purses(BillingConfig(), CLOCK)
+        purses.update(Balances(mark="1", balances=(Balance("org", 2**62),)))
         layer: dict[str, RouteFilter] = {
             "tracing": Tracing(self._recorder, metrics, log),
             "health": HealthGate(lambda: metrics.active, 4096),
@@ -191,6 +197,7 @@ class Path:
             "idempotency": Idempotency(store, CLOCK, log),
             "cache": AnswerCache(store, lambda alias, path: models.get(alias, "chat"), CLOCK, log),
             "tokens": TokenLimit(rules, limits),
+            "money": Money(models, purses, "bench"),
             "dead_letter": DeadLetter(_Deferring()),  # type: ignore[arg-type]
             "fallback": FallbackFilter({}, LastKnownMemory(CLOCK), Causes(CLOCK), log),
             "metering": Metering(_Journal()),

@@ -5,13 +5,14 @@ external OpenAI-compatible endpoint, which has one Endpoint for as long as the t
 the inference service may be such an endpoint, too: it is one of the service's instances then.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from moonpool.balancing.endpoint import Endpoint
 from moonpool.balancing.pools import Pools
 from moonpool.balancing.services import by_release
 from moonpool.balancing.tiers import Candidate, Tier
 from moonpool.contracts.catalogue import Catalogue, Model, Target
+from moonpool.contracts.usage import TokenPrice
 from moonpool.core.errors import BadRequest, NotFound, Unavailable
 from moonpool.http.address import Address
 
@@ -30,6 +31,8 @@ class Models:
         self._chains: dict[tuple[str, tuple[str, ...], str], Sequence[Tier]] = {}
         self._resolved_for = -1
         self.version = -1
+        self.prices: Mapping[str, TokenPrice] = {}
+        """Of the aliases that cost something. Replaced as a whole, never changed."""
 
     def update(self, catalogue: Catalogue) -> None:
         """External endpoints whose target is unchanged keep their state.
@@ -43,6 +46,9 @@ class Models:
             if target.url
         }
         self.version = catalogue.version
+        prices = {model.id: model.price for model in catalogue.models if model.price is not None}
+        if prices != self.prices:
+            self.prices = prices
         self._models = {model.id: model for model in catalogue.models}
         self._resolved_for = -1
         self._tiers = {model.id: _tiers(model) for model in catalogue.models}

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from moonpool.cli.billing import app as billing
 from moonpool.cli.chat import chat
 from moonpool.cli.config import app as config
 from moonpool.cli.dlq import app as dlq
@@ -47,6 +48,7 @@ USE = "Using it"
 app.command(rich_help_panel=USE)(chat)
 app.command(rich_help_panel=USE)(models)
 app.add_typer(keys, rich_help_panel=USE)
+app.add_typer(billing, rich_help_panel=USE)
 app.command(rich_help_panel=USE)(explain)
 app.add_typer(dlq, rich_help_panel=USE)
 

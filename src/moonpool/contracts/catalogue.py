@@ -4,6 +4,8 @@ from typing import Protocol
 
 import msgspec
 
+from moonpool.contracts.usage import TokenPrice
+
 CHANGES = "model.changes"
 """Event-log topic: an event says that the catalogue has a newer version."""
 
@@ -44,6 +46,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     created: int = 0
     revision: str = ""
     """Changes when the weights behind the alias do: part of cache keys."""
+    price: TokenPrice | None = None
+    """None: it is free."""
 
 
 class Catalogue(msgspec.Struct, frozen=True):

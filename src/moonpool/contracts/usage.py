@@ -17,6 +17,22 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_tokens: int = 0
 
 
+class TokenPrice(msgspec.Struct, frozen=True, array_like=True):
+    """Pico-units of the currency a token (contracts/money.py)."""
+
+    prompt: int
+    cached_prompt: int
+    completion: int
+
+
+class Bill(msgspec.Struct, frozen=True, array_like=True):
+    """By what a usage event is billed: the price when its request was let in, and who let it in."""
+
+    price: TokenPrice
+    source: str = ""
+    """The spender that has charged it already (contracts/balances.py)."""
+
+
 class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):
     """`id` equals the request's id: one logical request is metered once, whatever its attempts.
 
@@ -38,3 +54,5 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):
     streamed: bool
     outcome: str = "completed"
     estimated: bool = False
+    bill: Bill | msgspec.UnsetType = msgspec.UNSET
+    """Unset: it cost nothing."""

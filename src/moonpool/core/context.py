@@ -75,6 +75,8 @@ class Context:
     """Whether a model's answer was asked for as a stream."""
     prompt_tokens = 0
     """An estimate from the prompt's length, for load and for usage that nobody reports."""
+    tariff: Any = None
+    """The `middleware.money.Tariff` by which metering prices what it counts; None: it is free."""
     usage: Any = None
     """The `contracts.usage.Usage` that metering counted, there before its answer's body settles."""
     produced: Callable[[int], None] | None = None

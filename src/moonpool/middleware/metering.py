@@ -42,7 +42,8 @@ class Metering:
             response = await next(ctx, request)
         except asyncio.CancelledError:
             if ctx.attempts:  # an endpoint was working on it when the client left
-                event = usage_event(ctx, _guess(ctx, 0), streamed=False, outcome="cancelled", estimated=True)
+                ctx.usage = _guess(ctx, 0)
+                event = usage_event(ctx, ctx.usage, streamed=False, outcome="cancelled", estimated=True)
                 self._journal.close(event.id, _encode(event))
             raise
         if response.status != 200:
@@ -81,6 +82,7 @@ def usage_event(
         streamed=streamed,
         outcome=outcome,
         estimated=estimated,
+        bill=msgspec.UNSET if ctx.tariff is None else ctx.tariff.bill(ctx.model),
     )
 
 

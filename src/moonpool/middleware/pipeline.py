@@ -33,6 +33,7 @@ def ordered(
     idempotency: RouteFilter,
     cache: RouteFilter,
     tokens: RouteFilter,
+    money: RouteFilter,
     dead_letter: RouteFilter,
     fallback: RouteFilter,
     metering: RouteFilter,
@@ -73,6 +74,9 @@ def ordered(
         cache,
         # Around metering: it settles on what metering has counted.
         tokens,
+        # Below the cache, whose answers are free. Around metering: it gives the price that metering writes
+        # down, and settles on what metering has counted.
+        money,
         # Around the fallback: it keeps what only got a degraded answer, or none.
         dead_letter,
         # Around metering, or an answer that stands in for another would be billed. Inside the cache, or a
@@ -92,7 +96,7 @@ def ordered(
 
 ROUTED = 4
 """Place of the first filter below the version router: where the chain of a release with own rules begins."""
-REPLAYED = ("tracing", "validation", "resolution", "tokens", "metering", "failover", "retry")
+REPLAYED = ("tracing", "validation", "resolution", "tokens", "money", "metering", "failover", "retry")
 """What a dead letter passes when it is sent again: nothing that is about a client's connection, and nothing
 that would answer in the service's place."""
 

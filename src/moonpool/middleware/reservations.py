@@ -19,15 +19,21 @@ def reservation(payload: object, size: int, most: int) -> int:
     More than `most` is not asked for: it becomes debt once it is used. Only a prompt that is larger by
     itself is, and is refused for good.
     """
+    prompt, answer = expected(payload, size)
+    amount = prompt + answer
+    return amount if amount <= most else max(prompt, most)
+
+
+def expected(payload: object, size: int) -> tuple[int, int]:
+    """Tokens of the prompt and, at most, of the answer."""
     if size > PLAIN:
         size = min(size, payload.characters())  # type: ignore[attr-defined]
     prompt = size // BYTES_PER_TOKEN + 1
     try:
         limit: int | None = payload.limit  # type: ignore[attr-defined]
     except AttributeError:  # embeddings are not answered in tokens
-        return prompt
+        return prompt, 0
     answers = payload.n or 1  # type: ignore[attr-defined]
     if type(payload) is CompletionRequest and payload.best_of is not None:
         answers = max(answers, payload.best_of)
-    amount: int = prompt + (DEFAULT_ANSWER if limit is None else limit) * answers
-    return amount if amount <= most else max(prompt, most)
+    return prompt, (DEFAULT_ANSWER if limit is None else limit) * answers

@@ -17,6 +17,7 @@ COUNTED = frozenset(
         "fallback",
         "health",
         "idempotency",
+        "money",
         "rate_limit",
         "retry",
         "validation",

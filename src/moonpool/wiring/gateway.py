@@ -150,6 +150,7 @@ class _Assembly:
             "idempotency": idempotency,
             "cache": cache,
             "tokens": TokenLimit(rules, limits),
+            "money": inference.money,
             "metering": inference.metering,
             "mirror": releasing.mirror,
             "failover": resilience.failover,

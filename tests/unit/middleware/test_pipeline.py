@@ -32,6 +32,7 @@ EVERYTHING = [
     "idempotency",
     "cache",
     "tokens",
+    "money",
     "dead_letter",
     "fallback",
     "metering",

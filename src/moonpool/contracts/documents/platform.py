@@ -2,8 +2,8 @@
 only at the next start. Pure.
 
 What is followed while the platform runs: `models` (but weights that were never loaded), `limits`,
-`telemetry.log_level`, `engine.queue`, `gateway.allow_private_targets`. Everything else is read once, when a
-process starts.
+`telemetry.log_level`, `engine.queue`, `gateway.allow_private_targets`, `billing` (but its currency).
+Everything else is read once, when a process starts.
 """
 
 import math
@@ -19,6 +19,7 @@ from moonpool.contracts.config import (
     DEFAULT_MODEL,
     LIMIT_DIMENSIONS,
     SERVICES,
+    BillingConfig,
     GatewayConfig,
     LimitConfig,
     ModelConfig,
@@ -27,6 +28,7 @@ from moonpool.contracts.config import (
 )
 from moonpool.contracts.documents.diff import differences
 from moonpool.contracts.documents.schema import suggest
+from moonpool.contracts.money import nano, token_price
 from moonpool.ports.config import Kind, Path, Problem
 
 CAPABILITIES = ("chat", "completions", "embeddings")
@@ -39,6 +41,8 @@ _LIVE: tuple[Path, ...] = (
     ("telemetry", "log_level"),
     ("engine", "queue"),
     ("gateway", "allow_private_targets"),
+    ("billing", "overdraft"),
+    ("billing", "enforce"),
 )
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -48,9 +52,10 @@ def check(config: PlatformConfig) -> list[Problem]:
     return [
         *_models(config.models, allow_private=config.gateway.allow_private_targets),
         *_limits(config.limits),
-        *_gateway(config.gateway, shared_cache=bool(config.infrastructure.cache)),
+        *_gateway(config.gateway, shared_cache=is_shared(config.infrastructure.cache)),
         *_services(config),
         *_telemetry(config),
+        *_billing(config.billing),
     ]
 
 
@@ -82,6 +87,14 @@ def _models(models: Mapping[str, ModelConfig], *, allow_private: bool) -> Iterat
             if name not in CAPABILITIES:
                 place = (*path, "capabilities", index)
                 yield Problem(place, f"{name} is no capability", suggest(name, list(CAPABILITIES)))
+        try:
+            token_price(model.price)
+        except ValueError as error:
+            yield Problem(
+                (*path, "price"),
+                f"the price cannot be: {error}",
+                "It is for a million tokens, in the currency, like prompt: 0.27.",
+            )
         for index, name in enumerate(model.fallbacks):
             if name not in models:
                 place = (*path, "fallbacks", index)
@@ -191,6 +204,11 @@ def _is_address(text: str) -> bool:
     return True
 
 
+def is_shared(cache: str) -> bool:
+    """Whether what counts and keeps there is the same for all gateways."""
+    return not (cache or "memory:").startswith("memory:")
+
+
 def _gateway(gateway: GatewayConfig, *, shared_cache: bool) -> Iterator[Problem]:
     if bool(gateway.tls_certificate) != bool(gateway.tls_key):
         given, missing = (
@@ -221,6 +239,13 @@ def _telemetry(config: PlatformConfig) -> Iterator[Problem]:
     if level not in LOG_LEVELS:
         path: Path = ("telemetry", "log_level")
         yield Problem(path, f"{level} is no log level", suggest(level, list(LOG_LEVELS)))
+
+
+def _billing(billing: BillingConfig) -> Iterator[Problem]:
+    try:
+        nano(billing.overdraft)
+    except ValueError as error:
+        yield Problem(("billing", "overdraft"), f"the overdraft cannot be: {error}", "Write it like 5.00.")
 
 
 def find_cycle(graph: Mapping[str, tuple[str, ...]]) -> list[str]:

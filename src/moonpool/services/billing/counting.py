@@ -1,6 +1,6 @@
 """The consumer of usage events.
 
-    log ──poll──► decode ──► one transaction (new ids, rejected events) ──commit──► the log's offset
+    log ──poll──► decode ──► one transaction (new ids, what they cost, rejected) ──commit──► the log's offset
 
 The offset is committed after the transaction: killed in between, the events come again and their ids
 are there. What cannot be decoded is kept beside and never stops the others. While log or database are
@@ -11,9 +11,11 @@ import asyncio
 from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
+from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.typing import FilteringBoundLogger
 
 from moonpool.asgi.background import Backoff
+from moonpool.contracts.money import cost_of
 from moonpool.contracts.usage import TOPIC, UsageEvent
 from moonpool.core.clock import Clock
 from moonpool.core.errors import MoonpoolError, Unavailable
@@ -21,6 +23,7 @@ from moonpool.ports.database import Database
 from moonpool.ports.events import Consumer, Delivered, EventLog
 from moonpool.services.billing import store
 from moonpool.services.billing.decode import Unreadable, decode
+from moonpool.services.billing.posting import Posting
 
 GROUP = "billing"
 BATCH = 8
@@ -40,12 +43,17 @@ class Counting:
         clock: Clock,
         log: FilteringBoundLogger,
         metrics: CollectorRegistry,
+        posting: Posting | None = None,
     ) -> None:
+        """Without `posting` (tests of counting alone) nothing is charged."""
         self._database = database
         self._events = events
         self._clock = clock
         self._log = log
+        self._posting = posting
         self._trouble = ""
+        self.settled = False
+        """Whether the log had nothing left to count when it was looked at last."""
         self._counted = Counter(
             "moonpool_billing_events", "Usage events taken from the log", ["result"], registry=metrics
         )
@@ -79,8 +87,11 @@ class Counting:
         """Keep the lag's gauge current, for ever."""
         while True:
             try:
-                self._lag.set(await self._events.lag(TOPIC, GROUP))
+                lag = await self._events.lag(TOPIC, GROUP)
+                self._lag.set(lag)
+                self.settled = lag == 0 and not self._trouble
             except Unavailable:
+                self.settled = False
                 self._log.debug("the lag is not known while the log is away")
             await asyncio.sleep(LOOK)
 
@@ -89,6 +100,11 @@ class Counting:
         if delivered:
             await self.store(delivered)
             await consumer.commit()
+
+    async def _add(self, connection: AsyncConnection, events: Sequence[UsageEvent], now: float) -> int:
+        if self._posting is not None and any(map(cost_of, events)):
+            await self._posting.post(connection, events)
+        return await store.add_events(connection, events, now)
 
     async def store(self, delivered: Sequence[Delivered]) -> None:
         """Store a batch, all of it or nothing."""
@@ -101,11 +117,13 @@ class Counting:
                 except Unreadable as error:
                     rejected.append(store.Rejected(each, number, line, str(error)))
         now = self._clock.time()
-        stored = 0
+        stored, costs = 0, self._posting is not None and any(map(cost_of, events))
         async with self._database.transaction() as connection:
             for first in range(0, len(events), SLICE):
-                stored += await store.add_events(connection, events[first : first + SLICE], now)
+                stored += await self._add(connection, events[first : first + SLICE], now)
             refused = await store.add_rejected(connection, rejected, now)
+        if costs and self._posting is not None:
+            self._posting.tell()
         self._counted.labels("stored").inc(stored)
         self._counted.labels("duplicate").inc(len(events) - stored)
         self._counted.labels("rejected").inc(refused)

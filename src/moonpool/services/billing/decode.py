@@ -5,7 +5,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from moonpool.contracts.usage import Usage, UsageEvent
+from moonpool.contracts.money import HIGHEST_AMOUNT, HIGHEST_PRICE, cost
+from moonpool.contracts.usage import Bill, TokenPrice, Usage, UsageEvent
 
 MOST_TOKENS = 2**40
 """More than any request, and few enough that millions of events add up within 64 bits."""
@@ -23,6 +24,20 @@ class _Usage(Usage, frozen=True, kw_only=True):
     reasoning_tokens: _Tokens = 0
 
 
+_Price = Annotated[int, Meta(ge=0, le=HIGHEST_PRICE)]
+
+
+class _TokenPrice(TokenPrice, frozen=True, array_like=True):
+    prompt: _Price
+    cached_prompt: _Price
+    completion: _Price
+
+
+class _Bill(Bill, frozen=True, array_like=True):
+    price: _TokenPrice
+    source: Annotated[str, Meta(max_length=64)] = ""
+
+
 class _Event(UsageEvent, frozen=True, kw_only=True):
     """Bounds that are checked while parsing: three times as fast as afterwards, and every request that
     there is comes by here."""
@@ -38,6 +53,7 @@ class _Event(UsageEvent, frozen=True, kw_only=True):
     release: _Text
     usage: _Usage
     outcome: Annotated[str, Meta(max_length=32)] = "completed"
+    bill: _Bill | msgspec.UnsetType = msgspec.UNSET
 
 
 _decoder = msgspec.json.Decoder(_Event)
@@ -53,6 +69,8 @@ def decode(value: bytes) -> UsageEvent:
         event = _decoder.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable(str(error)) from None
+    if isinstance(event.bill, Bill) and cost(event.usage, event.bill.price) > HIGHEST_AMOUNT:
+        raise Unreadable("it costs more than any request can")
     if b"\\u0000" in value:  # as JSON must write it; it may also be a backslash before "u0000"
         for name in event.__struct_fields__:
             field = getattr(event, name)

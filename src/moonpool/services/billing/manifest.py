@@ -6,10 +6,49 @@ _TIMEOUTS = Timeouts(total=20.0, connect=2.0, first_byte=15.0, between_bytes=5.0
 
 MANIFEST = Manifest(
     service="billing",
-    summary="Usage, counted exactly once.",
+    summary="Usage, counted exactly once, and what it costs.",
     fallback="moonpool.services.billing.fallback:create",
     nice=5,  # counting may lag, the log keeps it
     routes=(
+        Route(
+            method="GET",
+            path="/user/balance",
+            access=Access.KEY,
+            body=BodyKind.NONE,
+            timeouts=_TIMEOUTS,
+            remember=Remember.CALLER,
+            summary="The organisation's balance, as DeepSeek has it.",
+        ),
+        Route(
+            method="GET",
+            path="/api/billing/balance",
+            access=Access.KEY,
+            scope="usage",
+            body=BodyKind.NONE,
+            timeouts=_TIMEOUTS,
+            remember=Remember.CALLER,
+            summary="The organisation's balance, account by account.",
+        ),
+        Route(
+            method="POST",
+            path="/api/billing/credits",
+            access=Access.ADMIN,
+            scope="admin",
+            body_limit=16 * 1024,
+            timeouts=_TIMEOUTS,
+            repeatable=True,
+            summary="Credit an organisation: a top-up or a grant.",
+        ),
+        Route(
+            method="GET",
+            path="/api/billing/entries",
+            access=Access.ADMIN,
+            scope="admin",
+            body=BodyKind.NONE,
+            timeouts=_TIMEOUTS,
+            remember=Remember.CALLER,
+            summary="The ledger's entries, newest first.",
+        ),
         Route(
             method="GET",
             path="/api/billing/usage",

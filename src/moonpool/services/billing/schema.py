@@ -1,10 +1,14 @@
-"""What billing's routes give. Times are Unix seconds, tokens are integers, days are of UTC."""
+"""What billing's routes give. Times are Unix seconds, tokens are integers, days are of UTC.
+Amounts of money are strings, exact: "110.00", "0.009858"."""
 
 from enum import StrEnum
+from typing import Annotated, Any
 
 import msgspec
 
+from moonpool.contracts.money import cost_of, spell
 from moonpool.contracts.usage import UsageEvent
+from moonpool.services.billing.ledger import Entry, Kind
 
 
 class Group(StrEnum):
@@ -25,6 +29,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     completion_tokens: int = 0
     reasoning_tokens: int = 0
     total_tokens: int = 0
+    cost: str = "0.00"
 
 
 class GroupTotals(Totals, frozen=True, kw_only=True):
@@ -55,6 +60,7 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
     streamed: bool
     outcome: str
     estimated: bool
+    cost: str
 
 
 class UsageView(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +68,7 @@ class UsageView(msgspec.Struct, frozen=True, kw_only=True):
     `recent` are the newest events, `has_more` whether there are older ones in that time."""
 
     object: str = "usage"
+    currency: str
     after: float
     before: float
     group_by: tuple[Group, ...]
@@ -89,4 +96,103 @@ def event_view(event: UsageEvent) -> EventView:
         streamed=event.streamed,
         outcome=event.outcome,
         estimated=event.estimated,
+        cost=spell(cost_of(event)),
     )
+
+
+class BalanceInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """DeepSeek's."""
+
+    currency: str
+    total_balance: str
+    granted_balance: str
+    topped_up_balance: str
+
+
+class UserBalance(msgspec.Struct, frozen=True, kw_only=True):
+    """DeepSeek's answer to GET /user/balance. `is_available`: whether what costs can be asked for."""
+
+    is_available: bool
+    balance_infos: list[BalanceInfo]
+
+
+class BalanceView(msgspec.Struct, frozen=True, kw_only=True):
+    """An organisation's accounts. `available` is what can be spent, the overdraft included, and null where
+    nothing is enforced. `uncollected` was let through beyond that, and is owed by nobody."""
+
+    object: str = "balance"
+    organisation: str
+    currency: str
+    total: str
+    granted: str
+    topped_up: str
+    overdraft: str
+    available: str | None
+    enforced: bool
+    spent: str
+    uncollected: str
+
+
+class NewCredit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`amount` is a string with at most nine decimals; a negative one takes a credit back. The same
+    `reference` (of a payment, say) is booked once, however often it is sent."""
+
+    amount: str
+    kind: Kind = Kind.TOP_UP
+    organisation: str | None = None
+    reference: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
+    note: Annotated[str, msgspec.Meta(max_length=500)] = ""
+
+
+class LineView(msgspec.Struct, frozen=True, kw_only=True):
+    account: str
+    debit: str
+    credit: str
+
+
+class EntryView(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of the ledger."""
+
+    id: str
+    object: str = "ledger_entry"
+    at: float
+    organisation: str
+    kind: Kind
+    reference: str | None
+    author: str
+    note: str
+    lines: list[LineView]
+
+
+class CreditView(EntryView, frozen=True, kw_only=True):
+    """With the balance afterwards. `repeated`: its reference was booked before."""
+
+    amount: str
+    balance: BalanceView
+    repeated: bool
+
+
+class EntryList(msgspec.Struct, frozen=True, kw_only=True):
+    object: str = "list"
+    data: list[EntryView]
+    has_more: bool
+
+
+def entry_view(entry: Entry) -> EntryView:
+    return EntryView(**entry_fields(entry))
+
+
+def entry_fields(entry: Entry) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "at": entry.at,
+        "organisation": entry.tenant,
+        "kind": entry.kind,
+        "reference": entry.reference,
+        "author": entry.author,
+        "note": entry.note,
+        "lines": [
+            LineView(account=line.account, debit=spell(line.debit), credit=spell(line.credit))
+            for line in entry.lines
+        ],
+    }

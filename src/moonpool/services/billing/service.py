@@ -15,9 +15,10 @@ MOST_GROUPS = 1000
 
 
 class BillingService:
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, currency: str = "USD") -> None:
         self._database = database
         self._clock = clock
+        self._currency = currency
 
     async def usage(
         self,
@@ -34,7 +35,7 @@ class BillingService:
         if start >= end:
             raise BadRequest("`after` is not before `before`", code="invalid_value", param="after")
         groups = tuple(dict.fromkeys(group_by))
-        selection = store.Selection(tenant=caller.tenant, user=_whose(caller), after=start, before=end)
+        selection = store.Selection(tenant=caller.tenant, user=whose(caller), after=start, before=end)
         async with self._database.snapshot() as connection:
             totals = await store.totals(connection, selection)
             data = await store.group_totals(connection, selection, groups, MOST_GROUPS + 1)
@@ -47,6 +48,7 @@ class BillingService:
                 hint="Ask for a shorter time or fewer groups.",
             )
         return UsageView(
+            currency=self._currency,
             after=start,
             before=end,
             group_by=groups,
@@ -59,7 +61,7 @@ class BillingService:
     async def event(self, caller: Principal, request_id: str) -> EventView:
         """Raises NotFound for a request that consumed nothing, or was somebody else's."""
         async with self._database.snapshot() as connection:
-            found = await store.find(connection, caller.tenant, _whose(caller), request_id)
+            found = await store.find(connection, caller.tenant, whose(caller), request_id)
         if found is None:
             raise NotFound(
                 f"no usage is known of the request '{request_id}'",
@@ -70,7 +72,7 @@ class BillingService:
         return event_view(found)
 
 
-def _whose(caller: Principal) -> str | None:
+def whose(caller: Principal) -> str | None:
     """The user whose events the caller sees; None: everybody's in his organisation."""
     administers = RANK[caller.role] >= RANK[Role.ADMIN] and caller.may("admin")
     return None if administers else caller.user

@@ -8,7 +8,8 @@ from sqlalchemy import ColumnElement, Row, and_, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from moonpool.contracts.usage import Usage, UsageEvent
+from moonpool.contracts.money import cost, spell
+from moonpool.contracts.usage import Bill, TokenPrice, Usage, UsageEvent
 from moonpool.ports.events import Delivered
 from moonpool.services.billing.schema import Group, GroupTotals, Totals
 from moonpool.services.billing.tables import rejected_events, usage_events
@@ -63,6 +64,16 @@ async def add_events(connection: AsyncConnection, events: Sequence[UsageEvent], 
     return len((await connection.execute(_INSERT_POSTGRESQL, named)).all())
 
 
+async def unknown(connection: AsyncConnection, events: Sequence[UsageEvent]) -> list[UsageEvent]:
+    """Those that are not stored yet, each once: for events that cost something, under the lock of
+    `ledger_store.begin`, so that nobody stores one of them in between."""
+    first = {event.id: event for event in reversed(events)}
+    known = select(usage_events.c.id).where(usage_events.c.id.in_(list(first)))
+    for stored in (await connection.execute(known)).scalars():
+        del first[stored]
+    return [event for event in events if first.get(event.id) is event]
+
+
 async def add_rejected(connection: AsyncConnection, rejected: Sequence[Rejected], now: float) -> int:
     """Keep those that are not kept yet; how many that were."""
     table, added = rejected_events.c, 0
@@ -94,7 +105,7 @@ async def add_rejected(connection: AsyncConnection, rejected: Sequence[Rejected]
 
 async def totals(connection: AsyncConnection, selection: Selection) -> Totals:
     row = (await connection.execute(select(*_sums()).where(_selected(selection)))).one()
-    return Totals(**_numbers(row))
+    return msgspec.convert(_numbers(row), Totals)
 
 
 async def group_totals(
@@ -147,14 +158,25 @@ def _row(event: UsageEvent, now: float) -> tuple[object, ...]:
         event.outcome,
         event.estimated,
         now,
+        *_prices(event),
     )
+
+
+def _prices(event: UsageEvent) -> tuple[int | None, int | None, int | None, int]:
+    if not isinstance(event.bill, Bill):
+        return None, None, None, 0
+    price = event.bill.price
+    return price.prompt, price.cached_prompt, price.completion, cost(event.usage, price)
 
 
 def _event(row: Row[*tuple[object, ...]]) -> UsageEvent:
     values = row._mapping
-    names = [name for name in UsageEvent.__struct_fields__ if name != "usage"]
+    names = [name for name in UsageEvent.__struct_fields__ if name not in ("usage", "bill")]
     usage = Usage(**{name: values[name] for name in Usage.__struct_fields__})
-    return UsageEvent(usage=usage, **{name: values[name] for name in names})
+    bill: Bill | msgspec.UnsetType = msgspec.UNSET
+    if values["price_prompt"] is not None:
+        bill = Bill(TokenPrice(values["price_prompt"], values["price_cached"], values["price_completion"]))
+    return UsageEvent(usage=usage, bill=bill, **{name: values[name] for name in names})
 
 
 def _selected(selection: Selection) -> ColumnElement[bool]:
@@ -166,14 +188,15 @@ def _selected(selection: Selection) -> ColumnElement[bool]:
 
 
 def _sums() -> list[ColumnElement[int]]:
-    sums = [func.coalesce(func.sum(usage_events.c[name]), 0).label(name) for name in _TOKENS]
+    sums = [func.coalesce(func.sum(usage_events.c[name]), 0).label(name) for name in (*_TOKENS, "cost")]
     return [func.count().label("requests"), *sums]
 
 
-def _numbers(row: Row[*tuple[object, ...]]) -> dict[str, int]:
+def _numbers(row: Row[*tuple[object, ...]]) -> dict[str, int | str]:
     # int(): PostgreSQL's sum of bigint is a numeric.
     numbers = {name: int(row._mapping[name]) for name in ("requests", *_TOKENS)}
-    return {**numbers, "total_tokens": numbers["prompt_tokens"] + numbers["completion_tokens"]}
+    total = numbers["prompt_tokens"] + numbers["completion_tokens"]
+    return {**numbers, "total_tokens": total, "cost": spell(int(row._mapping["cost"]))}
 
 
 def _names(row: Row[*tuple[object, ...]], group_by: Sequence[Group]) -> dict[str, str]:

@@ -61,5 +61,5 @@ MANIFEST = Manifest(
         ),
         _read(_MESSAGE + "/cancel", "Stop a running answer", method="POST"),
     ),
-    calls=("inference", "model"),
+    calls=("inference", "model", "billing"),
 )

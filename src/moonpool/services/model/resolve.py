@@ -15,6 +15,8 @@ import msgspec
 
 from moonpool.contracts.catalogue import Model, Target
 from moonpool.contracts.config import DEFAULT_MODEL, ModelConfig, TargetConfig
+from moonpool.contracts.money import PriceConfig, token_price
+from moonpool.contracts.usage import TokenPrice
 from moonpool.core.errors import BadRequest
 
 CAPABILITIES = ("chat", "completions", "embeddings")
@@ -72,8 +74,17 @@ def resolve(alias: str, config: ModelConfig, layer: Layer) -> Model:
         policy_fallbacks=config.policy_fallbacks,
         context=config.context,
         capabilities=_capabilities(config.capabilities),
+        price=_price(config.price),
         revision=_digest(*sorted(target.id for target in targets), *weights),
     )
+
+
+def _price(price: PriceConfig | None) -> TokenPrice | None:
+    try:
+        return token_price(price)
+    except ValueError as error:
+        hint = "It is for a million tokens, in the currency, like 0.27."
+        raise _bad("price", f"the price cannot be: {error}", hint) from None
 
 
 def _target(alias: str, target: TargetConfig, where: str, layer: Layer) -> Target:

@@ -67,6 +67,7 @@ async def test_a_member_sees_his_own(service, member) -> None:
         "completion_tokens": 15,
         "reasoning_tokens": 3,
         "total_tokens": 45,
+        "cost": "0.00",
     }
     assert [(row["day"], row["model"], row["requests"]) for row in report["data"]] == [
         ("2023-11-14", "m", 1),
