@@ -73,14 +73,37 @@ def open_events(config: PlatformConfig, data: Path) -> EventLog:
     )
 
 
-def open_cache(config: PlatformConfig) -> Cache:
-    schemes: dict[str, Callable[[str], Cache]] = {"memory": lambda url: MemoryCache(clock=SYSTEM_CLOCK)}
+def open_cache(config: PlatformConfig, *, at_once: bool = False) -> Cache:
+    """A shared one is connected `at_once`, or when it is needed first."""
+
+    def redis(url: str) -> Cache:
+        from moonpool.adapters.cache.redis import RedisCache  # loaded where it is used, as its driver is
+        from moonpool.adapters.redis.address import parse_address
+
+        return RedisCache(parse_address(url), at_once=at_once)
+
+    schemes: dict[str, Callable[[str], Cache]] = {
+        "memory": lambda url: MemoryCache(clock=SYSTEM_CLOCK),
+        "redis": redis,
+        "rediss": redis,
+    }
     return _open(config.infrastructure.cache or "memory://", schemes, "infrastructure.cache")
 
 
 def open_limits(config: PlatformConfig) -> Limits:
     """The store of limits is the cache's: what is shared between gateways is shared for both."""
-    schemes: dict[str, Callable[[str], Limits]] = {"memory": lambda url: MemoryLimits(SYSTEM_CLOCK)}
+
+    def redis(url: str) -> Limits:
+        from moonpool.adapters.limits.redis import RedisLimits
+        from moonpool.adapters.redis.address import parse_address
+
+        return RedisLimits(parse_address(url), gateways=config.gateway.workers)
+
+    schemes: dict[str, Callable[[str], Limits]] = {
+        "memory": lambda url: MemoryLimits(SYSTEM_CLOCK),
+        "redis": redis,
+        "rediss": redis,
+    }
     return _open(config.infrastructure.cache or "memory://", schemes, "infrastructure.cache")
 
 

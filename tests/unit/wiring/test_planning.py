@@ -1,4 +1,7 @@
-from moonpool.contracts.config import GatewayConfig, PlatformConfig, ServiceConfig
+import pytest
+
+from moonpool.contracts.config import GatewayConfig, InfrastructureConfig, PlatformConfig, ServiceConfig
+from moonpool.core.errors import StartupError
 from moonpool.wiring.planning import make_plan
 from moonpool.wiring.registry import REGISTRY
 
@@ -19,3 +22,15 @@ def test_the_document_and_what_overrules_it():
     assert plan.config == "/etc/m.yaml"
     overruled = make_plan(config, host="::1", port=0)
     assert (overruled.host, overruled.port) == ("::1", 0)
+
+
+@pytest.mark.parametrize(("cache", "alone"), [("", True), ("memory://", True), ("redis://h", False)])
+def test_gateways_that_share_nothing_are_alone(cache: str, alone: bool):
+    plan = make_plan(PlatformConfig(infrastructure=InfrastructureConfig(cache=cache)))
+    assert ("gateway" in plan.alone) is alone
+
+
+@pytest.mark.parametrize("cache", ["redis://", "redis://h/name", "memcached://h"])
+def test_a_cache_that_nothing_can_open_is_found_before_anything_runs(cache: str):
+    with pytest.raises(StartupError):
+        make_plan(PlatformConfig(infrastructure=InfrastructureConfig(cache=cache)))

@@ -21,7 +21,11 @@ INCREMENT = Script(Path(__file__).parent / "increment.lua")
 
 
 class RedisCache:
-    def __init__(self, address: Address, *, timeout: float = TIMEOUT) -> None:
+    """`at_once`: connected by `start`; else when it is needed first, for those that may never need it."""
+
+    def __init__(self, address: Address, *, timeout: float = TIMEOUT, at_once: bool = True) -> None:
+        self._at_once = at_once
+        self._open = False
         self._link = Link(
             address,
             use="cache",
@@ -31,36 +35,39 @@ class RedisCache:
         )
 
     async def start(self) -> None:
-        await self._link.start()
+        self._open = True
+        if self._at_once:
+            await self._link.start()
 
     async def stop(self) -> None:
+        self._open = False
         await self._link.stop()
 
     async def get(self, key: str) -> bytes | None:
-        value = await self._link.send(b"GET", _key(key))
+        value = await self._ask(b"GET", _key(key))
         assert value is None or isinstance(value, bytes)
         return value
 
     async def set(self, key: str, value: bytes, *, ttl: float) -> None:
         _check_size(value)
         if ttl > 0:
-            await self._link.send(b"SET", _key(key), value, b"PX", _milliseconds(ttl))
+            await self._ask(b"SET", _key(key), value, b"PX", _milliseconds(ttl))
         else:
             await self.delete(key)
 
     async def add(self, key: str, value: bytes, *, ttl: float) -> bool:
         _check_size(value)
         if ttl <= 0:
-            return not await self._link.send(b"EXISTS", _key(key))
-        return await self._link.send(b"SET", _key(key), value, b"PX", _milliseconds(ttl), b"NX") is not None
+            return not await self._ask(b"EXISTS", _key(key))
+        return await self._ask(b"SET", _key(key), value, b"PX", _milliseconds(ttl), b"NX") is not None
 
     async def delete(self, key: str) -> None:
-        await self._link.send(b"DEL", _key(key))
+        await self._ask(b"DEL", _key(key))
 
     async def increment(self, key: str, by: int = 1, *, ttl: float) -> int:
         words: tuple[Word, ...] = INCREMENT.words((_key(key),), (by, _milliseconds(ttl)))
         try:
-            reply: Reply = await self._link.send(*words)
+            reply: Reply = await self._ask(*words)
         except Refused as error:
             if "not an integer" in error.message:
                 raise InternalError("The cache entry is not a counter.") from error
@@ -71,7 +78,12 @@ class RedisCache:
         return reply
 
     async def ping(self) -> None:
-        await self._link.send(b"PING")
+        await self._ask(b"PING")
+
+    async def _ask(self, *words: Word) -> Reply:
+        if self._open and not self._link.started:
+            await self._link.start()
+        return await self._link.send(*words)
 
 
 async def _prepare(wire: Wire) -> None:

@@ -8,6 +8,7 @@ import msgspec
 from moonpool.core.errors import StartupError
 
 PORT = 6379
+SCHEMES = ("redis", "rediss")
 WHERE = "infrastructure.cache"
 SHAPE = "Write redis://[:PASSWORD@]HOST[:PORT][/DB], or rediss:// for TLS."
 
@@ -31,6 +32,8 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 def parse_address(url: str) -> Address:
     """Raises StartupError for what is no such URL."""
     parts = urlsplit(url)
+    if parts.scheme not in SCHEMES:
+        raise StartupError(f"nothing is known to keep a cache at {parts.scheme!r}", where=WHERE, hint=SHAPE)
     try:
         port, database = parts.port or PORT, int(parts.path.strip("/") or 0)
         options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))

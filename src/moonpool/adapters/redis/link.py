@@ -53,12 +53,17 @@ class Link:
         self._tls = ssl.create_default_context() if address.tls else None
 
     @property
+    def started(self) -> bool:
+        return self._task is not None
+
+    @property
     def up(self) -> bool:
         return self._wire is not None
 
     async def start(self) -> None:
-        """Returns when it is connected, or known to be away."""
-        self._task = asyncio.create_task(self._keep(), name="redis")
+        """Returns when it is connected, or known to be away; at once when it was started before."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._keep(), name="redis")
         await self._first.wait()
 
     async def stop(self) -> None:

@@ -8,6 +8,7 @@ its own, and large values do not travel where limits are asked.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import hiredis
 
@@ -16,7 +17,7 @@ from moonpool.core.errors import Unavailable
 Word = bytes | str | int | float
 Reply = bytes | int | None | Sequence["Reply"]
 Answer = asyncio.Future[Reply]
-MOST_WAITING = 100_000
+MOST_WAITING = 20_000
 """Unanswered at one time; beyond it a store that still answers is not fast enough for what is asked of it."""
 LOOKS = 3
 """An answer is overdue when it is missed at so many looks, a third of the time-out apart. Looks are counted
@@ -73,8 +74,7 @@ class Wire(asyncio.Protocol):
     # ── asyncio.Protocol ───────────────────────────────────────────────────────────────────────────
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
