@@ -128,7 +128,7 @@ class _Assembly:
         )
         inference = InferencePath(settings, infrastructure)
         upstreams = _Upstreams(infrastructure, inference.upstream)
-        store, limits = open_cache(config), open_limits(config)
+        store, limits = open_cache(config, at_once=True), open_limits(config)
         rules = LimitRules(config.limits)
         idempotency = Idempotency(store, clock, log)
         cache = AnswerCache(
