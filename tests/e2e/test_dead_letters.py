@@ -121,7 +121,7 @@ def test_many_are_sent_again_and_the_rest_is_left_alone_while_they_fail(
     assert json.loads(done.stdout)["answered"] == 5
     assert {each["id"] for each in listed(letters, "--state", "answered")} == set(kept)
     purged = letters.command("dlq", "purge", "--state", "answered", "--json")
-    assert json.loads(purged.stdout) == {"deleted": 5}
+    assert json.loads(purged.stdout)["deleted"] == 5
     assert listed(letters) == []
 
 
