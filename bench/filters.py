@@ -1,8 +1,8 @@
 """python -m bench.filters: what each filter of the layer costs a request, in one process without sockets.
 
-The whole path runs (edge, filters, balancer, client) between two transports that answer at once; then again with one
-filter left out, in turn, interleaved. The difference is that filter's price. Absolute figures are those of a quiet
-processor with warm caches: only `make bench` tells what a request costs on a wire.
+The whole path runs (edge, filters, balancer, client) between two transports that answer at once; then again
+with one filter left out, in turn, interleaved. The difference is that filter's price. Absolute figures are those
+of a quiet processor with warm caches: only `make bench` tells what a request costs on a wire.
 """
 
 import argparse
@@ -27,8 +27,8 @@ from moonpool.balancing.models import Models
 from moonpool.balancing.pools import Pools
 from moonpool.balancing.services import Services
 from moonpool.contracts.auth import Verdict
-from moonpool.contracts.catalogue import Catalogue, Model, Target
 from moonpool.contracts.balances import Balance, Balances
+from moonpool.contracts.catalogue import Catalogue, Model, Target
 from moonpool.contracts.config import BillingConfig, LimitConfig
 from moonpool.contracts.manifest import BalancerKind, Cached, Letters, Manifest, Route, Timeouts
 from moonpool.contracts.resilience import ResilienceConfig
@@ -55,6 +55,7 @@ from moonpool.middleware.dead_letter import DeadLetter
 from moonpool.middleware.failover import Failover, TierTable
 from moonpool.middleware.fallback import FallbackFilter
 from moonpool.middleware.health import HealthGate
+from moonpool.middleware.hedge import Hedge
 from moonpool.middleware.idempotency import Idempotency
 from moonpool.middleware.inference import InferenceUpstream
 from moonpool.middleware.last_known import LastKnownMemory
@@ -94,7 +95,8 @@ ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 
     _ANSWER,
 )
 _REQUEST = (
-    b'{"model":"m","messages":[{"role":"system","content":"You are a helpful assistant."},{"role":"user","content":"'
+    b'{"model":"m","messages":[{"role":"system","content":"You are a helpful assistant."},'
+    b'{"role":"user","content":"'
     + b"lorem ipsum " * 75
     + b'"}],"temperature":0.7,"max_tokens":100}'
 )
@@ -203,6 +205,7 @@ class Path:
             "metering": Metering(_Journal()),
             "mirror": Mirroring(router, upstream, _tell, log),
             "failover": Failover(TierTable(Services(pools), models), breakers, budget, chance),
+            "hedge": Hedge(config.hedge, budget),
             "retry": Retry(config.retry, budget, Backoff(config.retry, chance.random), breakers),
         }
         self.names = list(layer)
@@ -221,7 +224,11 @@ class Path:
         )
         manifest = Manifest(service="inference", summary="", routes=(route,))
         gateway = Gateway(
-            manifests=[manifest], filters=filters, upstream=lambda service, route: upstream, own=[], clock=CLOCK
+            manifests=[manifest],
+            filters=filters,
+            upstream=lambda service, route: upstream,
+            own=[],
+            clock=CLOCK,
         )
         server = Server(
             gateway.handle,
@@ -291,7 +298,9 @@ async def measure(rounds: int, requests: int) -> dict[str, list[float]]:
 def report(found: dict[str, list[float]]) -> None:
     console = Console()
     best = min(found[""])
-    table = Table("filter", "µs a request", title="The layer's price, filter by filter (in process, no sockets)")
+    table = Table(
+        "filter", "µs a request", title="The layer's price, filter by filter (in process, no sockets)"
+    )
     for name, samples in found.items():
         if name:
             table.add_row(name, f"{best - min(samples):.1f}")

@@ -39,6 +39,7 @@ def ordered(
     metering: RouteFilter,
     mirror: RouteFilter,
     failover: RouteFilter,
+    hedge: RouteFilter,
     retry: RouteFilter,
 ) -> list[RouteFilter]:
     """The layer. A new filter is a new line here, with its reason.
@@ -89,6 +90,8 @@ def ordered(
         mirror,
         # From tier to tier (release, target, other model), when all of one have failed or are open.
         failover,
+        # Around retry: each of the two attempts may be repeated, and both draw from one budget.
+        hedge,
         # Within a tier: another instance, or the same one after a pause, as long as the budget lasts.
         retry,
     ]
@@ -96,7 +99,17 @@ def ordered(
 
 ROUTED = 4
 """Place of the first filter below the version router: where the chain of a release with own rules begins."""
-REPLAYED = ("tracing", "validation", "resolution", "tokens", "money", "metering", "failover", "retry")
+REPLAYED = (
+    "tracing",
+    "validation",
+    "resolution",
+    "tokens",
+    "money",
+    "metering",
+    "failover",
+    "hedge",
+    "retry",
+)
 """What a dead letter passes when it is sent again: nothing that is about a client's connection, and nothing
 that would answer in the service's place."""
 

@@ -154,6 +154,7 @@ class _Assembly:
             "metering": inference.metering,
             "mirror": releasing.mirror,
             "failover": resilience.failover,
+            "hedge": resilience.hedge,
             "retry": resilience.retry,
         }
         continuity = Continuity(

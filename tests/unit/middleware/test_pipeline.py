@@ -38,6 +38,7 @@ EVERYTHING = [
     "metering",
     "mirror",
     "failover",
+    "hedge",
     "retry",
 ]
 ON_ALL = {"tracing", "health", "authentication", "router", "requests", "fallback", "failover", "retry"}
