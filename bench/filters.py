@@ -1,8 +1,8 @@
 """python -m bench.filters: what each filter of the layer costs a request, in one process without sockets.
 
 The whole path runs (edge, filters, balancer, client) between two transports that answer at once; then again
-with one filter left out, in turn, interleaved. The difference is that filter's price. Absolute figures are those
-of a quiet processor with warm caches: only `make bench` tells what a request costs on a wire.
+with one filter left out, in turn, interleaved. The difference is that filter's price. Absolute figures are
+those of a quiet processor with warm caches: only `make bench` tells what a request costs on a wire.
 """
 
 import argparse
@@ -96,9 +96,7 @@ ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 
 )
 _REQUEST = (
     b'{"model":"m","messages":[{"role":"system","content":"You are a helpful assistant."},'
-    b'{"role":"user","content":"'
-    + b"lorem ipsum " * 75
-    + b'"}],"temperature":0.7,"max_tokens":100}'
+    b'{"role":"user","content":"' + b"lorem ipsum " * 75 + b'"}],"temperature":0.7,"max_tokens":100}'
 )
 REQUEST = (
     b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nContent-Type: application/json\r\n"
@@ -165,7 +163,7 @@ class Path:
         self._left = 0
         self._done: asyncio.Future[None] = loop.create_future()
         log = structlog.get_logger()
-        chance = random.Random(1)  # noqa: S311 - draws endpoints
+        chance = random.Random(1)
         metrics, pools = RequestMetrics(), Pools()
         self._recorder = Recorder(_Events(), CLOCK, log, access=lambda lines: None)  # type: ignore[arg-type]
         models = Models(pools)

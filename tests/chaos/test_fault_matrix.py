@@ -298,10 +298,8 @@ def test_nothing_is_held_afterwards(stage: Stage, base: int, outcomes: dict[Cell
     wait_until(
         lambda: stage.connections() <= base, f"{base} connections again, not {stage.connections()}", 10
     )
-    waiting = 'service="model"'  # the gateway's own question for news of the catalogue, which waits for its answer
-    held = {
-        name: value for name, value in gauges(stage.platform).items() if value and waiting not in name
-    }
+    waiting = 'service="model"'  # the gateway's own question for news of the catalogue, which takes its time
+    held = {name: value for name, value in gauges(stage.platform).items() if value and waiting not in name}
     assert held == {}
 
 

@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / ".importlinter"
-PACKAGES = ["cli", "wiring", "gateway", "upgrade", "configserver", "services", "adapters", "asgi", "middleware"]
-PACKAGES += ["balancing", "http", "openai", "contracts", "ports", "core"]
+PACKAGES = ["cli", "wiring", "gateway", "upgrade", "configserver", "services", "adapters", "asgi"]
+PACKAGES += ["middleware", "balancing", "http", "openai", "contracts", "ports", "core"]
 SERVICES = ["auth", "user", "chat", "model", "inference", "training", "monitoring", "storage", "billing"]
 
 

@@ -58,7 +58,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     backoff_base: Positive = 0.025
     backoff_longest: Positive = 1.0
     wait_longest: NotNegative = 60.0
-    """An endpoint that wants to be left alone for longer is not waited for: the client is told when to come."""
+    """An endpoint that wants to be left alone for longer is not waited for: its client is told when to come."""
     budget_share: NotNegative = 0.2
     """Of the requests within the window…"""
     budget_per_second: NotNegative = 10.0
@@ -108,5 +108,5 @@ class ResilienceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     timeouts: ModelTimeouts = ModelTimeouts()
     restart: RestartPolicy = RestartPolicy()
     overprovisioning: Annotated[float, msgspec.Meta(ge=1)] = 1.4
-    """How much more than its share the healthy part of a tier is trusted to bear before requests spill over to
-    the next one (Envoy's factor)."""
+    """How much more than its share the healthy part of a tier is trusted to bear before requests spill over
+    to the next one (Envoy's factor)."""

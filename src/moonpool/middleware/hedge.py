@@ -2,7 +2,8 @@
 Barroso, "The Tail at Scale", 2013). Off unless configured.
 
 Only for streams, only before the first content, only to an instance that was not asked: what comes first is
-the answer, the other attempt is cancelled and says nothing about its endpoint. It is drawn from the retry budget.
+the answer, the other attempt is cancelled and says nothing about its endpoint. It is drawn from the retry
+budget.
 """
 
 import asyncio

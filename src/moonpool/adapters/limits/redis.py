@@ -37,8 +37,8 @@ from moonpool.core.errors import Unavailable
 from moonpool.ports.limits import Rate, Slot, Verdict
 
 TIMEOUT = 0.05
-LEASE = 30.0
-RENEW_EVERY = 10.0
+LEASE = 15.0
+RENEW_EVERY = 5.0
 TICK = 1.0
 PRESENT = 15.0
 """Seconds for which a gateway that says nothing counts among those that share."""

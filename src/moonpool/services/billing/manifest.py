@@ -3,6 +3,8 @@
 from moonpool.contracts.manifest import Access, BodyKind, Manifest, Remember, Route, Timeouts
 
 _TIMEOUTS = Timeouts(total=20.0, connect=2.0, first_byte=15.0, between_bytes=5.0)
+_BALANCE = Timeouts(total=5.0, connect=1.0, first_byte=2.0, between_bytes=2.0)
+"""A look-up: who asks for it would rather have the last known one than wait."""
 
 MANIFEST = Manifest(
     service="billing",
@@ -15,7 +17,7 @@ MANIFEST = Manifest(
             path="/user/balance",
             access=Access.KEY,
             body=BodyKind.NONE,
-            timeouts=_TIMEOUTS,
+            timeouts=_BALANCE,
             remember=Remember.CALLER,
             summary="The organisation's balance, as DeepSeek has it.",
         ),
@@ -25,7 +27,7 @@ MANIFEST = Manifest(
             access=Access.KEY,
             scope="usage",
             body=BodyKind.NONE,
-            timeouts=_TIMEOUTS,
+            timeouts=_BALANCE,
             remember=Remember.CALLER,
             summary="The organisation's balance, account by account.",
         ),
