@@ -1,0 +1,185 @@
+"""Money on a real platform: until it is spent, again after credit, and to the last unit of what is booked.
+
+Costs are recomputed here, from usage events and the price list, by arithmetic of the test's own.
+"""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+import pytest
+
+from harness.books import billed
+from harness.injector import Injector, injecting
+from harness.platform import UNCACHED, Answer, Platform, running, wait_until
+
+PRICES = {
+    "m": {"prompt": 5.0, "cached_prompt": 0.5, "completion": 20.0},
+    "odd": {"prompt": 0.333333, "completion": 1.234567},
+}
+NANO = Decimal("0.000000001")
+
+
+@pytest.fixture(scope="module")
+def injector() -> Iterator[Injector]:
+    with injecting() as started:
+        yield started
+
+
+@pytest.fixture
+def platform(tmp_path: Any, injector: Injector) -> Iterator[Platform]:
+    injector.clear()
+    models: dict[str, Any] = {
+        alias: {"targets": [{"url": injector.url}], "price": price} for alias, price in PRICES.items()
+    }
+    models["free"] = {"targets": [{"url": injector.url}]}
+    with running(tmp_path / "data", {"models": models}) as started:
+        yield started
+
+
+def ask(platform: Platform, words: int = 20, *, model: str = "m", stream: bool = False) -> Answer:
+    return platform.chat(f"{words} words", model=model, headers=UNCACHED, max_tokens=words, stream=stream)
+
+
+def cost(event: dict[str, Any]) -> Decimal:
+    price = {name: Decimal(str(value)) for name, value in PRICES.get(event["model"], {}).items()}
+    if not price:
+        return Decimal(0)
+    fresh = event["prompt_tokens"] - event["cached_tokens"]
+    millionths = (
+        fresh * price["prompt"]
+        + event["cached_tokens"] * price.get("cached_prompt", price["prompt"])
+        + event["completion_tokens"] * price["completion"]
+    )
+    return (millionths / 1_000_000).quantize(NANO, ROUND_HALF_UP)
+
+
+def balance(platform: Platform) -> dict[str, Any]:
+    answer = platform.request("GET", "/api/billing/balance")
+    assert answer.status == 200, answer.body
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def counted(platform: Platform, served: set[str]) -> dict[str, dict[str, Any]]:
+    """All usage events, once those of `served` are among them."""
+    return wait_until(
+        lambda: served <= (events := billed(platform)).keys() and events, "all usage is counted"
+    )
+
+
+def agree(platform: Platform, served: set[str], credited: str) -> None:
+    """Nothing lost, nothing doubled: books and usage events say the same, to the unit."""
+    events = counted(platform, served)
+    assert events.keys() == served
+    for event in events.values():
+        assert Decimal(event["cost"]) == cost(event), event
+    spent = sum(map(cost, events.values()), Decimal(0))
+    books = balance(platform)
+    assert Decimal(books["spent"]) == spent
+    assert Decimal(books["total"]) == Decimal(credited) - spent + Decimal(books["uncollected"])
+    assert Decimal(books["total"]) >= 0
+    totals = platform.request("GET", "/api/billing/usage?limit=0").json()["totals"]
+    assert Decimal(totals["cost"]) == spent
+
+
+def kill(platform: Platform, module: str) -> None:
+    os.kill(platform.modules()[module]["pid"], signal.SIGKILL)
+
+
+def spend_all(platform: Platform, served: set[str], *, most: int = 200) -> Answer:
+    """Ask until it is refused; the refusal."""
+    for number in range(most):
+        answer = ask(platform, stream=number % 2 == 1)
+        if answer.status != 200:
+            return answer
+        served.add(answer.headers["x-request-id"])
+    raise AssertionError(f"{most} requests, and still not spent")
+
+
+def test_until_it_is_spent_and_on_after_credit(platform: Platform) -> None:
+    served: set[str] = set()
+    wait_until(lambda: not _served(ask(platform), served), "balances have been told")
+    assert _served(ask(platform, model="free"), served)
+
+    said = platform.command("billing", "credit", "0.01", "--reference", "one", "--json")
+    assert json.loads(said.stdout)["balance"]["total"] == "0.01", said.stderr
+    wait_until(lambda: _served(ask(platform), served), "the credit has been told")
+    refusal = spend_all(platform, served)
+    assert refusal.status == 402
+    assert refusal.headers["x-should-retry"] == "false"
+    error = refusal.json()["error"]
+    assert (error["type"], error["code"]) == ("insufficient_balance", "insufficient_balance")
+    assert _served(ask(platform, model="free", stream=True), served)
+
+    deepseek = platform.request("GET", "/user/balance").json()
+    assert deepseek["balance_infos"][0]["currency"] == "USD"
+    said = platform.command("billing", "credit", "0.02", "--grant", "--json")
+    assert said.returncode == 0, said.stderr
+    wait_until(lambda: _served(ask(platform, model="odd"), served), "the credit has been told")
+    for _ in range(5):
+        assert _served(ask(platform), served)
+    agree(platform, served, "0.03")
+
+
+def test_nothing_is_lost_or_doubled_when_billing_is_killed(platform: Platform) -> None:
+    """Killed again and again under load: requests go on, and the books are right to the unit."""
+    served: set[str] = set()
+    assert platform.command("billing", "credit", "1.00").returncode == 0
+    wait_until(lambda: _served(ask(platform), served), "the credit has been told")
+    with ThreadPoolExecutor(8) as workers:
+        for _ in range(4):
+            asked = [
+                workers.submit(ask, platform, 5 + n, model=("m", "odd")[n % 2], stream=n % 3 == 0)
+                for n in range(40)
+            ]
+            kill(platform, "billing")
+            for one in asked:
+                assert _served(one.result(), served), one.result()
+    agree(platform, served, "1.00")
+
+
+def test_while_billing_is_away_the_last_known_balance_holds(platform: Platform) -> None:
+    """Stopped, not killed: nobody restarts it, and what is spent meanwhile is known to the gateway alone."""
+    served: set[str] = set()
+    assert platform.command("billing", "credit", "0.01").returncode == 0
+    wait_until(lambda: _served(ask(platform), served), "the credit has been told")
+    known = platform.request("GET", "/user/balance").json()
+    pid = platform.modules()["billing"]["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert spend_all(platform, served).status == 402
+        assert len(served) > 5
+        told = platform.request("GET", "/user/balance")
+        assert (told.status, told.headers["x-moonpool-fallback"]) == (200, "service")
+        assert told.json() == known
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    agree(platform, served, "0.01")
+    assert Decimal(balance(platform)["uncollected"]) == 0
+    now = platform.request("GET", "/user/balance").json()
+    assert now["balance_infos"][0]["total_balance"] < known["balance_infos"][0]["total_balance"]
+
+
+def test_a_stream_ends_when_nothing_is_left(platform: Platform) -> None:
+    served: set[str] = set()
+    assert platform.command("billing", "credit", "0.012").returncode == 0
+    wait_until(lambda: _served(ask(platform, 1), served), "the credit has been told")
+    # Without max_tokens 256 are reserved; this answer is longer than what is left.
+    answer = platform.chat("2000 words", model="m", headers=UNCACHED, stream=True)
+    assert answer.status == 200
+    served.add(answer.headers["x-request-id"])
+    events = answer.body.split(b"\n\n")
+    assert b"[DONE]" not in answer.body
+    assert json.loads(events[-2].removeprefix(b"data: "))["error"]["code"] == "insufficient_balance"
+    agree(platform, served, "0.012")
+
+
+def _served(answer: Answer, served: set[str]) -> bool:
+    if answer.status == 200:
+        served.add(answer.headers["x-request-id"])
+    return answer.status == 200
