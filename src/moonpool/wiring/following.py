@@ -4,6 +4,7 @@ Each keeps its last good state when its source is away, and never stops the proc
 """
 
 import asyncio
+import os
 import time
 from pathlib import Path
 
@@ -117,7 +118,7 @@ class CatalogueFollower(Follower):
                 await asyncio.sleep(max(0.0, POLL - (time.monotonic() - asked)))
 
     def _keep(self, catalogue: Catalogue) -> None:
-        temporary = self._snapshot.with_suffix(".new")
+        temporary = self._snapshot.with_suffix(f".{os.getpid()}.new")  # several gateways keep the same
         try:
             temporary.write_bytes(msgspec.json.encode(catalogue))
             temporary.replace(self._snapshot)

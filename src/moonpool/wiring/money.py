@@ -1,6 +1,7 @@
 """Following balances: what the money filter knows of what its callers can spend."""
 
 import asyncio
+import os
 import time
 from pathlib import Path
 from urllib.parse import urlencode
@@ -94,7 +95,7 @@ class BalanceFollower(Follower):
         if now - self._kept_at < KEEP and self._kept_at:
             return
         self._kept_at = now
-        temporary = self._snapshot.with_suffix(".new")
+        temporary = self._snapshot.with_suffix(f".{os.getpid()}.new")  # several gateways keep the same
         try:
             temporary.write_bytes(msgspec.json.encode(self._purses.known()))
             temporary.replace(self._snapshot)
