@@ -46,7 +46,8 @@ def balance(
         _show_balance(found)
 
 
-@app.command()
+# Else click takes -2.50 for options.
+@app.command(context_settings={"ignore_unknown_options": True})
 def credit(
     amount: Annotated[str, typer.Argument(help="In the platform's currency, like 10.00; -2.50 takes back.")],
     grant: Annotated[bool, typer.Option("--grant", help="Given, not paid: spent first.")] = False,
@@ -68,6 +69,8 @@ def credit(
     `moonpool billing credit 10.00 --reference invoice-7`
 
     `moonpool billing credit 5 --grant --note "welcome"`
+
+    `moonpool billing credit -2.50 --note "booked twice"`
     """
     from moonpool.cli.api import Api, find
     from moonpool.cli.billing_answers import Credit, NewCredit

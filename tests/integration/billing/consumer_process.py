@@ -4,7 +4,8 @@
 
 WHERE is "" (runs until killed) or the step at which the process kills itself with SIGKILL the second
 time it gets there: "stored" (after the database's commit, before the log's), "inserted" (inside the
-database's transaction) or "committed" (after the log's commit).
+database's transaction), "charged" (there too, before the events are inserted) or "committed" (after the log's
+commit).
 """
 
 import asyncio
@@ -20,8 +21,10 @@ from moonpool.adapters.database.migrate import service_migrations
 from moonpool.adapters.database.sqlite import SqliteDatabase
 from moonpool.adapters.events.sqlite import SqliteEventLog
 from moonpool.adapters.events.sqlite_consumer import SqliteConsumer
+from moonpool.contracts.config import BillingConfig
 from moonpool.core.clock import SYSTEM_CLOCK
 from moonpool.services.billing import counting, store
+from moonpool.services.billing.posting import Posting
 
 LEASE = 0.5
 """Seconds; short, so that a killed consumer's partitions are free again soon."""
@@ -46,6 +49,8 @@ async def main(folder: Path, where: str) -> None:
     counting.BATCH = 20  # many small batches: many moments to be killed at
     if where == "inserted":
         die_at_second("add_events", store)
+    elif where == "charged":
+        die_at_second("post", Posting)
     elif where == "stored":
         die_at_second("store", counting.Counting)
     elif where == "committed":
@@ -60,6 +65,7 @@ async def main(folder: Path, where: str) -> None:
         clock=SYSTEM_CLOCK,
         log=structlog.get_logger(),
         metrics=CollectorRegistry(),
+        posting=Posting(BillingConfig(), SYSTEM_CLOCK),
     )
     print("running", flush=True)
     await consumer.run()

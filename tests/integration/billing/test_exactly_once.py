@@ -10,15 +10,18 @@ from pathlib import Path
 import msgspec
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from moonpool.adapters.database.migrate import service_migrations
 from moonpool.adapters.database.sqlite import SqliteDatabase
 from moonpool.adapters.events.sqlite import SqliteEventLog
-from moonpool.contracts.usage import TOPIC, Usage, UsageEvent
+from moonpool.contracts.usage import TOPIC, Bill, TokenPrice, Usage, UsageEvent
 from moonpool.ports.events import Event
 from moonpool.services.billing.counting import GROUP
-from moonpool.services.billing.tables import usage_events
+from moonpool.services.billing.tables import ledger_accounts, ledger_entries, spenders, usage_events
 
+PRICE = TokenPrice(3_000, 3_000, 1_000)
+"""3 nano-units a prompt token, 1 for an answer's."""
 PROGRAM = Path(__file__).with_name("consumer_process.py")
 
 
@@ -43,6 +46,7 @@ def usage(number: int) -> Event:
         release="v1",
         usage=Usage(prompt_tokens=number, completion_tokens=1),
         streamed=False,
+        bill=Bill(PRICE, f"gateway-{number % 2}"),
     )
     return Event(event.id, event.tenant, msgspec.json.encode(event))
 
@@ -70,7 +74,8 @@ async def kill(process: asyncio.subprocess.Process) -> None:
 
 
 async def finish(folder: Path, log: SqliteEventLog) -> tuple[int, int, int]:
-    """Let a consumer that nobody kills store the rest; what is stored: events, distinct ids, tokens."""
+    """Let a consumer that nobody kills store the rest; what is stored: events, distinct ids, tokens. What was
+    charged for them is checked here."""
     process = await start(folder)
     try:
         async with asyncio.timeout(30):
@@ -85,12 +90,25 @@ async def finish(folder: Path, log: SqliteEventLog) -> tuple[int, int, int]:
             table = usage_events.c
             query = select(func.count(), func.count(table.id.distinct()), func.sum(table.prompt_tokens))
             row = (await connection.execute(query)).one()
+            await _check_charges(connection, cost=row[2] * 3 + row[0], events=row[0])
             return row[0], row[1], row[2]
     finally:
         await database.stop()
 
 
-@pytest.mark.parametrize("where", ["inserted", "stored", "committed"])
+async def _check_charges(connection: AsyncConnection, *, cost: int, events: int) -> None:
+    accounts = ledger_accounts.c
+    earned = select(func.sum(accounts.credits)).where(accounts.account == "revenue")
+    assert (await connection.execute(earned)).scalar_one() == cost
+    sides = select(func.sum(accounts.debits), func.sum(accounts.credits))
+    debits, credits = (await connection.execute(sides)).one()
+    assert debits == credits == cost
+    assert (await connection.execute(select(func.sum(spenders.c.posted)))).scalar_one() == cost
+    entries = select(func.count()).select_from(ledger_entries)
+    assert (await connection.execute(entries)).scalar_one() == events
+
+
+@pytest.mark.parametrize("where", ["charged", "inserted", "stored", "committed"])
 async def test_killed_at_each_step(where: str, tmp_path: Path, log: SqliteEventLog) -> None:
     await append(log, range(100))
     process = await start(tmp_path, where)
