@@ -44,6 +44,7 @@ def registry() -> CollectorRegistry:
     watching.watch_journal(gauges, lambda: True, lambda: 0)
     watching.watch_letters(gauges, lambda: {"dead": 0.0})
     watching.watch_cache(gauges, lambda: 0, lambda: 0)
+    watching.watch_limits(gauges, lambda: True)
     watching.watch_spans(gauges, SimpleNamespace(exported=0, dropped=0))  # type: ignore[arg-type]
     requests = RequestMetrics()
     requests.finished("/", "v1", 200, 0.1)

@@ -149,6 +149,14 @@ def watch_cache(gauges: Gauges, entries: Callable[[], float], size: Callable[[],
     gauges.add("moonpool_cache_bytes", "Memory they take.", size)
 
 
+def watch_limits(gauges: Gauges, shared: Callable[[], float]) -> None:
+    gauges.add(
+        "moonpool_limits_shared",
+        "1: counted with all gateways; 0: by a local share, the store is away.",
+        shared,
+    )
+
+
 def watch_spans(gauges: Gauges, spans: SpanExporter) -> None:
     gauges.add(
         "moonpool_spans_exported", "Spans that the collector took.", lambda: spans.exported, kind="counter"

