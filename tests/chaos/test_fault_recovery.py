@@ -145,7 +145,7 @@ def test_no_herd(recoveries: dict[str, Recovery], alias: str) -> None:
     recovery = recoveries[alias]
 
     assert recovery.between(recovery.mended_at - 1.0, recovery.mended_at) <= 3, "it was left alone"
-    # Of the pair the balancer may have left it before its breaker opened: it comes back little by little then.
+    # Of the pair the balancer may have left it before its breaker opened: then it comes back bit by bit.
     most = 1 if alias == TIERED else int(RATE * HERD / 2)
     assert 1 <= recovery.between(recovery.returned, recovery.returned + HERD) <= most
 

@@ -58,7 +58,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     backoff_base: Positive = 0.025
     backoff_longest: Positive = 1.0
     wait_longest: NotNegative = 60.0
-    """An endpoint that wants to be left alone for longer is not waited for: its client is told when to come."""
+    """An endpoint that wants to be left alone for longer is not waited for: clients are told when to come."""
     budget_share: NotNegative = 0.2
     """Of the requests within the window…"""
     budget_per_second: NotNegative = 10.0
