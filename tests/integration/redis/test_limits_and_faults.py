@@ -121,6 +121,15 @@ async def test_forgotten_scripts_are_loaded_again(limits: RedisLimits, redis: Re
     assert (await take(limits, "r2", (REQUESTS,))).remaining == 5
 
 
+async def test_a_full_redis_is_as_good_as_none(limits: RedisLimits, redis: RedisServer) -> None:
+    redis.ask("CONFIG", "SET", "maxmemory", "1")
+    granted = [(await take(limits, f"r{n}", (REQUESTS,))).refused is None for n in range(9)]
+    assert sum(granted) == 3
+    assert not limits.shared
+    redis.ask("CONFIG", "SET", "maxmemory", "0")
+    await until(lambda: limits.shared, "back")
+
+
 async def test_what_a_dead_gateway_held_comes_back(redis: RedisServer) -> None:
     address = parse_address(f"{redis.url}?timeout=5")
     dead, alive = (RedisLimits(address, lease_seconds=0.6) for _ in range(2))

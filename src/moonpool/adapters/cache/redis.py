@@ -81,7 +81,7 @@ class RedisCache:
         await self._ask(b"PING")
 
     async def _ask(self, *words: Word) -> Reply:
-        if self._open and not self._link.started:
+        if self._open and not self._link.known:
             await self._link.start()
         return await self._link.send(*words)
 

@@ -38,6 +38,7 @@ def parse_address(url: str) -> Address:
         port, database = parts.port or PORT, int(parts.path.strip("/") or 0)
         options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
         timeout = float(options.pop("timeout")) if "timeout" in options else None
+        (parts.hostname or "").encode("idna")
     except ValueError:
         raise StartupError("this is no URL of a Redis", where=WHERE, hint=SHAPE) from None
     if not parts.hostname or database < 0:

@@ -53,8 +53,9 @@ class Link:
         self._tls = ssl.create_default_context() if address.tls else None
 
     @property
-    def started(self) -> bool:
-        return self._task is not None
+    def known(self) -> bool:
+        """Whether it was found to be up or away; not before `start`."""
+        return self._first.is_set()
 
     @property
     def up(self) -> bool:

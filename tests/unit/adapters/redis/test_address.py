@@ -32,6 +32,8 @@ def test_urls(url: str, address: Address) -> None:
         "redis://h?timeout=0",
         "redis://h?timeout=inf",
         "redis://h?retry=1",
+        f"redis://{'h' * 64}.example",
+        "redis://a..b",
         "memcached://h",
     ],
 )
