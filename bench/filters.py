@@ -83,6 +83,7 @@ from moonpool.upgrade.routing_filter import ReleaseRoutes, VersionRouter
 
 URL = "http://127.0.0.1:1/v1"
 CONNECTIONS = 8
+PRICED = "money, where models have prices"
 NEEDED = frozenset({"tracing", "authentication", "validation", "resolution", "failover"})
 """Others rely on what these leave on the context: their price is measured by a run of their own."""
 _ANSWER = (
@@ -281,6 +282,7 @@ async def measure(rounds: int, requests: int) -> dict[str, list[float]]:
     """By the filter that was left out; "" for the whole path."""
     whole = Path()
     paths = {"": whole} | {name: Path(name) for name in whole.names if name not in NEEDED}
+    paths[PRICED] = Path(price=TokenPrice(270_000, 70_000, 1_100_000))
     for path in paths.values():
         await path.run(100)
     gc.collect()
@@ -300,7 +302,9 @@ def report(found: dict[str, list[float]]) -> None:
         "filter", "µs a request", title="The layer's price, filter by filter (in process, no sockets)"
     )
     for name, samples in found.items():
-        if name:
+        if name == PRICED:
+            table.add_row(name, f"{min(samples) - min(found['money']):.1f}")
+        elif name:
             table.add_row(name, f"{best - min(samples):.1f}")
     table.add_row("the whole path", f"{best:.1f} (median {statistics.median(found['']):.1f})")
     console.print(table)

@@ -24,6 +24,10 @@ from moonpool.services.billing.tables import (
 SLICE = 400
 """Names in one question: SQLite's older builds take 999 parameters."""
 _Row = dict[str, object]
+_INSERTS = {
+    table.name: str(insert(table).compile(dialect=sqlite.dialect()))
+    for table in (ledger_entries, ledger_lines)
+}
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -74,15 +78,9 @@ async def save(
     """Write the journal's new entries, and the books that they were posted to."""
     if not entries:
         return
-    names = ("id", "at", "tenant", "kind", "reference", "author", "note")
-    await connection.execute(
-        insert(ledger_entries),
-        [{**{name: getattr(entry, name) for name in names}, "sequence": sequence} for entry in entries],
-    )
-    await connection.execute(
-        insert(ledger_lines),
-        [{"entry": entry.id, **line._asdict()} for entry in entries for line in entry.lines],
-    )
+    await _add(connection, ledger_entries, [_row(entry, sequence) for entry in entries])
+    lines = [(entry.id, *line) for entry in entries for line in entry.lines]
+    await _add(connection, ledger_lines, lines)
     sums = [
         {"tenant": tenant, "account": account, "debits": debits, "credits": credits}
         for tenant, book in changed.items()
@@ -181,6 +179,29 @@ def _found(row: object, lines: tuple[Line, ...]) -> Found:
     values = dict(row._mapping)  # type: ignore[attr-defined]
     sequence = values.pop("sequence")
     return Found(Entry(**{**values, "kind": Kind(values["kind"])}, lines=lines), sequence)
+
+
+def _row(entry: Entry, sequence: int) -> tuple[object, ...]:
+    """In the order of the table's columns."""
+    return (
+        entry.id,
+        sequence,
+        entry.at,
+        entry.tenant,
+        entry.kind,
+        entry.reference,
+        entry.author,
+        entry.note,
+    )
+
+
+async def _add(connection: AsyncConnection, table: Table, rows: Sequence[tuple[object, ...]]) -> None:
+    """SQLite's driver takes rows as they are, at half of what they cost through SQLAlchemy's parameters."""
+    if connection.dialect.name == "sqlite":
+        await connection.exec_driver_sql(_INSERTS[table.name], list(rows))
+        return
+    names = [column.name for column in table.columns]
+    await connection.execute(insert(table), [dict(zip(names, row, strict=True)) for row in rows])
 
 
 async def _put(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
