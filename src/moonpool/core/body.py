@@ -32,6 +32,9 @@ class Outcome(Enum):
     CANCELLED = "cancelled"
 
 
+_CONSUMED = (Outcome.COMPLETED, Outcome.FAILED)
+
+
 class Sink(Protocol):
     """Where a stream's bytes go. Calls come in order; after `close` or `abort` there are none."""
 
@@ -156,6 +159,7 @@ class Stream:
     def connect(self, sink: Sink) -> None:
         """Start the flow into `sink`. What was held so far is written before this returns."""
         assert self._sink is None, "a stream has one consumer"
+        assert self.outcome not in _CONSUMED, "a stream has one consumer"
         if self.outcome is Outcome.CANCELLED:
             return
         self._sink = sink
@@ -251,7 +255,8 @@ class Stream:
         return self.outcome is not None
 
     def _end(self) -> None:
-        assert self._sink is not None
+        sink = self._sink
+        assert sink is not None
         self._flowing = False  # what is fed after the end, from within the last write, goes nowhere
         if self.error is not None:
             self._break(self.error)
@@ -261,11 +266,11 @@ class Stream:
         except Exception as error:  # noqa: BLE001 - see _as_ours
             self._break(_as_ours(error))
             return
-        if tail:
-            self._sink.write(tail)
+        if tail and self.outcome is None:
+            sink.write(tail)
         if self.outcome is None:  # writing may have made the consumer cancel
             self._settle(Outcome.COMPLETED, None)
-            self._sink.close()
+            sink.close()
 
     def _finish_transforms(self) -> bytes:
         tail = b""
@@ -276,14 +281,17 @@ class Stream:
         return tail
 
     def _break(self, error: Exception) -> None:
-        assert self._sink is not None
         if self.outcome is None:
+            sink = self._sink
+            assert sink is not None
             self._settle(Outcome.FAILED, error)
-            self._sink.abort(error)
+            sink.abort(error)
 
     def _settle(self, outcome: Outcome, error: Exception | None) -> None:
         self.outcome = outcome
         self.error = error
+        self._sink = None  # it knows us, too: a circle would keep both, and what filters hold, for minutes
+        self._transforms = []
         producer, self._producer = self._producer, None
         if producer is not None:
             try:

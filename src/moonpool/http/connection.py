@@ -117,6 +117,7 @@ class Connection(asyncio.Protocol):
             self._task.cancel()
         self._parser.fail(ClientGone("the client closed the connection"))
         self._end_turn()
+        self._parser.close()
 
     def pause_writing(self) -> None:
         self._write_paused = True

@@ -144,6 +144,11 @@ class RequestParser:
         if stream is not None:
             stream.fail(error)
 
+    def close(self) -> None:
+        """Nothing will be fed any more. llhttp, this and its owner know each other: opens the circle, so that
+        they are freed at once."""
+        del self._parser, self._feed, self._owner
+
     def _explain(self, error: httptools.HttpParserError) -> None:
         """Raise what `error` means, unless it means an offer to upgrade that can be ignored."""
         cause = error.__context__

@@ -86,6 +86,10 @@ class ResponseParser:
         if self._headers and self.head_complete:
             self._check_trailers()
 
+    def close(self) -> None:
+        """Nothing will be fed any more: opens the circle with llhttp, so that both are freed at once."""
+        del self._parser, self._feed
+
     def _check_trailers(self) -> None:
         if len(self._headers) > HEADER_COUNT:
             raise UpstreamMalformed("the endpoint's trailers are too large")

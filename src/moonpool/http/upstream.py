@@ -175,6 +175,7 @@ class UpstreamConnection(asyncio.Protocol):
             stream, self._stream = self._stream, None
             self._owner.lost(self)
             stream.finish()
+            parser.close()
             return
         if self._waiter is not None or self._stream is not None:
             if parser.head_complete:
@@ -182,6 +183,7 @@ class UpstreamConnection(asyncio.Protocol):
             else:
                 self._fail(ConnectionReset("the endpoint closed the connection before it answered"))
         self._owner.lost(self)
+        parser.close()
 
     def pause_writing(self) -> None:
         self._write_paused = True

@@ -1,6 +1,7 @@
 """The stream under every order of calls that a producer, a sink and filters can make."""
 
 import asyncio
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -563,3 +564,32 @@ async def test_nothing_settles_a_body_because_it_has_begun() -> None:
     assert seen == []
     stream.connect(Target())
     assert seen == [Outcome.COMPLETED]
+
+
+@pytest.mark.parametrize("end", ["finish", "fail", "cancel"])
+def test_when_it_is_over_it_holds_neither_its_sink_nor_its_filters(end: str) -> None:
+    """They know it as well: what makes a circle is freed minutes later."""
+    stream, target = Stream(), Target()
+    mapped = Mapped(bytes.upper)
+    references = [weakref.ref(target), weakref.ref(mapped)]
+    stream.transform(mapped)
+    stream.connect(target)
+    stream.feed(b"a")
+    if end == "finish":
+        stream.finish()
+    elif end == "fail":
+        stream.fail(UpstreamMalformed("x"))
+    else:
+        stream.cancel()
+    del target, mapped
+
+    assert [reference() for reference in references] == [None, None]
+
+
+@pytest.mark.parametrize("end", ["finish", "fail"])
+def test_one_consumer_also_when_it_is_over(end: str) -> None:
+    stream = Stream()
+    stream.connect(Target())
+    stream.finish() if end == "finish" else stream.fail(UpstreamMalformed("x"))
+    with pytest.raises(AssertionError):
+        stream.connect(Target())
