@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from harness.redis_server import RedisServer
 from moonpool.adapters.limits.held import PREFIX
-from moonpool.adapters.limits.redis import RedisLimits
+from moonpool.adapters.limits.redis import TIMEOUT, RedisLimits
 from moonpool.adapters.redis.address import parse_address
 from moonpool.core.errors import Unavailable
 from moonpool.ports.limits import Rate, Slot, Verdict
@@ -19,7 +19,7 @@ REQUESTS = Rate("requests:k", "requests", 6, 6)
 TOKENS = Rate("tokens:k", "tokens", 100, 100)
 PLACES = Slot("concurrent:k", "concurrent", 4)
 SLACK = 0.15
-"""Seconds that a busy machine may add to a time-out of 50 ms."""
+"""Seconds that a busy machine may add to the time-out."""
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ async def test_nobody_waits_for_a_redis_that_hangs(limits: RedisLimits, redis: R
     try:
         began = time.monotonic()
         verdicts = await asyncio.gather(*(take(limits, f"r{n}", (REQUESTS,)) for n in range(100)))
-        assert time.monotonic() - began < 0.05 + SLACK
+        assert time.monotonic() - began < TIMEOUT + SLACK
         assert sum(verdict.refused is None for verdict in verdicts) == 3
         began = time.monotonic()
         await take(limits, "next", (REQUESTS,))
