@@ -3,9 +3,11 @@
 Costs are recomputed here, from usage events and the price list, by arithmetic of the test's own.
 """
 
+import http.client
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import ROUND_HALF_UP, Decimal
@@ -76,6 +78,10 @@ def agree(platform: Platform, served: set[str], credited: str) -> None:
     """Nothing lost, nothing doubled: books and usage events say the same, to the unit."""
     events = counted(platform, served)
     assert events.keys() == served
+    agree_with(platform, events, credited)
+
+
+def agree_with(platform: Platform, events: dict[str, dict[str, Any]], credited: str) -> None:
     for event in events.values():
         assert Decimal(event["cost"]) == cost(event), event
     spent = sum(map(cost, events.values()), Decimal(0))
@@ -165,6 +171,30 @@ def test_while_billing_is_away_the_last_known_balance_holds(platform: Platform) 
     assert now["balance_infos"][0]["total_balance"] < known["balance_infos"][0]["total_balance"]
 
 
+def test_a_gateway_that_is_killed_leaves_books_that_agree(platform: Platform, injector: Injector) -> None:
+    """Streams that were cut are billed as far as they had come; the next gateway knows the balance."""
+    served: set[str] = set()
+    assert platform.command("billing", "credit", "1.00").returncode == 0
+    wait_until(lambda: _served(ask(platform), served), "the credit has been told")
+    injector.fault(kind="trickle", gap=0.05, bytes=1 << 20)
+    with ThreadPoolExecutor(8) as workers:
+        asked = [workers.submit(_cut, platform) for _ in range(8)]
+        wait_until(lambda: injector.stats() and all(not one.done() for one in asked), "streams are under way")
+        time.sleep(1.0)  # streams have come some way: that is what is to be cut
+        kill(platform, "gateway")
+        assert sum(one.result() for one in asked) == 8
+    injector.clear()
+    wait_until(lambda: _served(ask(platform), served), "the next gateway answers")
+    events = wait_until(
+        lambda: len(found := counted(platform, served)) == len(served) + 8 and found,
+        "cut streams are billed",
+    )
+    cut = [event for event in events.values() if event["outcome"] == "interrupted"]
+    assert len(cut) == 8
+    assert all(Decimal(event["cost"]) > 0 for event in cut)
+    agree_with(platform, events, "1.00")
+
+
 def test_a_stream_ends_when_nothing_is_left(platform: Platform) -> None:
     served: set[str] = set()
     assert platform.command("billing", "credit", "0.012").returncode == 0
@@ -177,6 +207,15 @@ def test_a_stream_ends_when_nothing_is_left(platform: Platform) -> None:
     assert b"[DONE]" not in answer.body
     assert json.loads(events[-2].removeprefix(b"data: "))["error"]["code"] == "insufficient_balance"
     agree(platform, served, "0.012")
+
+
+def _cut(platform: Platform) -> bool:
+    """Whether the connection broke in the middle of the answer."""
+    try:
+        answer = ask(platform, 200, stream=True)
+    except (http.client.HTTPException, OSError):
+        return True
+    return b"[DONE]" not in answer.body
 
 
 def _served(answer: Answer, served: set[str]) -> bool:
