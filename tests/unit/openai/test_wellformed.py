@@ -194,3 +194,21 @@ def test_only_the_fields_that_say_so_leave_depth_open() -> None:
     assert fields == {"tools", "tool_choice", "response_format"}
     for schema in (CompletionRequest, EmbeddingRequest):
         assert not _open_ended(msgspec.inspect.type_info(schema), set())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a": [' + b'"x", ' * wellformed.MAX_STRINGS + b"1]}",
+        b'{"a": [' + b"[], " * wellformed.MAX_BRACKETS + b"1]}",
+    ],
+    ids=["strings", "brackets"],
+)
+def test_what_would_take_too_long_is_refused_unseen(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(data: bytes) -> None:
+        raise AssertionError("it was looked at")
+
+    monkeypatch.setattr(wellformed, "_decode", never)
+    with pytest.raises(BadRequest) as raised:
+        wellformed.check(body)
+    assert raised.value.code == "too_many_members"
