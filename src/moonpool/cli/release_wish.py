@@ -11,6 +11,7 @@ import msgspec
 import yaml
 
 from moonpool.contracts.releases import (
+    LABEL,
     CommandSource,
     EndpointSource,
     EnvironmentSource,
@@ -45,6 +46,9 @@ class Wish:
 
 def release_of(wish: Wish, taken: Collection[str], now: float) -> Release:
     """Raises Unprocessable. The environment of a wheel is still to be built."""
+    if wish.label and re.fullmatch(LABEL, wish.label) is None:
+        hint = "Labels are lower-case letters and digits, with dots, dashes and underscores between, like v2."
+        raise Unprocessable(f"{wish.label!r} is no label", hint=hint)
     try:
         return msgspec.convert(
             {
