@@ -55,14 +55,14 @@ def test_settings_are_yaml_at_a_path():
     [
         ({"url": "http://x", "command": "x"}, "one source"),
         ({"model": "m"}, "belong to --url"),
-        ({"url": "ftp://x"}, "is no label"),
+        ({"url": "ftp://x"}, "regex"),
         ({"command": "'"}, "cannot be read"),
         ({"settings": ("engine",)}, "NAME=VALUE"),
         ({"settings": ("nosuch.x=1",)}, "no setting nosuch"),
         ({"settings": ("engine.slots=0",)}, ">= 1"),
         ({"settings": ("engine.slots=[",)}, "no YAML"),
         ({"settings": ("engine=1", "engine.slots=2")}, "has a value already"),
-        ({"variables": ("1A=x",)}, "is no label"),
+        ({"variables": ("1A=x",)}, "regex"),
         ({"label": "No Label"}, "is no label"),
     ],
 )
