@@ -261,7 +261,8 @@ class Keeper:
     # ── health ─────────────────────────────────────────────────────────────────────────────────────
 
     async def _watch(self, running: Running) -> None:
-        """Until it ends (cancelled) or has been silent for too long (killed).
+        """Until it ends (cancelled), is told to, or has been silent for too long (killed). What drains has
+        closed its sockets and need not answer: the end of its time is the keeper's matter (`_end`).
 
         Silence is summed up probe by probe: when this process itself was held up (Ctrl-Z), the time on
         the clock says nothing about the other one.
@@ -275,6 +276,8 @@ class Keeper:
             timeout = settings.probe_starting_timeout if starting else settings.probe_timeout
             asked = self._clock.monotonic()
             answer = await ask(probe.endpoint, probe.live, timeout=timeout)
+            if self._stopping.is_set():
+                return
             if answer is not None and (answer.ok or not probe.ours):
                 silent, patience = 0.0, settings.live_timeout
                 if probe.live != probe.ready:

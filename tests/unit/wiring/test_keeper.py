@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from msgspec import structs
 
 from moonpool.core.clock import SYSTEM_CLOCK
 from moonpool.core.errors import Unavailable
@@ -199,3 +200,16 @@ async def test_what_has_not_started_in_time_is_killed(keeping, monkeypatch):
     await asyncio.sleep(0)
     await keeper.stop()
     assert process.told == ["terminate", "kill"]
+
+
+async def test_what_drains_need_not_answer(keeping):
+    """It has closed its sockets, and may have streams for longer than anybody may be silent."""
+    keeper, spawner, _ = keeping(start_timeout=0.02, live_timeout=0.02, probe_starting_timeout=0.005)
+    process = await spawner.next(0)
+    await asyncio.sleep(0)
+    keeper.instance = structs.replace(keeper.instance, state="ready")
+    stopping = asyncio.create_task(keeper.stop())
+    await asyncio.sleep(0.2)
+    assert process.told == ["terminate"]
+    process.end(0)
+    await stopping
