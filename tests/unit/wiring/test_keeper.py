@@ -204,7 +204,7 @@ async def test_what_has_not_started_in_time_is_killed(keeping, monkeypatch):
 
 async def test_what_drains_need_not_answer(keeping):
     """It has closed its sockets, and may have streams for longer than anybody may be silent."""
-    keeper, spawner, _ = keeping(start_timeout=0.02, live_timeout=0.02, probe_starting_timeout=0.005)
+    keeper, spawner, _ = keeping(start_timeout=0.02, probe_steady=0.001)
     process = await spawner.next(0)
     await asyncio.sleep(0)
     keeper.instance = structs.replace(keeper.instance, state="ready")
