@@ -72,7 +72,7 @@ class Talk:
     """Conversations that never rest: `said` is what was answered, by conversation."""
 
     def __init__(self, platform: Platform) -> None:
-        headers = {"authorization": f"Bearer {platform.key}", "connection": "close"}
+        headers = {"authorization": f"Bearer {platform.key}"}
         self._client = httpx.AsyncClient(base_url=platform.url, headers=headers, timeout=30, trust_env=False)
         self._over = asyncio.Event()
         self.said: dict[str, list[str]] = {}

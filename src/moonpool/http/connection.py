@@ -383,8 +383,10 @@ class Connection(asyncio.Protocol):
                 self._body_rate.restart()
             elif self._body_rate.too_slow(now, self._parser.body_bytes):
                 self._refuse(RequestTimeout("the request body arrives too slowly"))
-        elif self._active is None and not self._write_paused:
-            self._judge_silence(now, self._host.limits)
+        else:
+            self._body_rate.restart()  # or the next body on this connection would answer for this one's time
+            if self._active is None and not self._write_paused:
+                self._judge_silence(now, self._host.limits)
 
     def _judge_silence(self, now: float, limits: Limits) -> None:
         if self._parser.clean:
