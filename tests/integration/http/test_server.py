@@ -512,6 +512,21 @@ async def test_slow_body(serve: Any) -> None:
     assert data.startswith(b"HTTP/1.1 408 ")
 
 
+async def test_a_body_answers_for_its_own_time_only(serve: Any) -> None:
+    """Two bodies on one connection, each caught by a sweep on its way, with more than the grace between."""
+    edge = await serve(echo, limits=fast(idle_timeout=30.0, header_timeout=30.0))
+    reader, writer = await edge.open()
+    for _ in range(2):
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n")
+        await asyncio.sleep(0.12)  # two sweeps
+        writer.write(b"abc")
+        async with asyncio.timeout(5):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+            assert await reader.readexactly(3) == b"abc"
+        await asyncio.sleep(0.4)
+    writer.close()
+
+
 @pytest.mark.parametrize("raw", [b"", GET])
 async def test_silent_connections_are_closed(serve: Any, raw: bytes) -> None:
     edge = await serve(echo, limits=fast())
