@@ -131,6 +131,7 @@ async def test_what_never_serves_is_never_asked(
     assert users.bad == []
 
 
+@pytest.mark.slow
 async def test_five_percent_of_errors(platform: Platform, users: Users) -> None:
     program = f"{sys.executable} {Path(faulty_release.__file__)} 0.05"
     await asyncio.to_thread(told, platform, "release", "add", "user", "errs", "--command", program)

@@ -18,7 +18,7 @@ from harness.upgrading import LIMITS, modules, releases, told, upgrade
 from moonpool.adapters.spawner.control import ControlFleet
 from moonpool.http.client import Client
 
-pytestmark = pytest.mark.real_model
+pytestmark = [pytest.mark.real_model, pytest.mark.slow]
 
 SOAK = 3.0
 WORDS = 30

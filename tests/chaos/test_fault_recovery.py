@@ -129,8 +129,10 @@ def test_clients_notice_nothing(recoveries: dict[str, Recovery], alias: str) -> 
     assert {each.fallback for each in seen} <= {"", "failover"}
 
 
-@pytest.mark.parametrize("alias", [ALONE, PAIR, TIERED])
+@pytest.mark.parametrize("alias", [ALONE, TIERED])
 def test_recovery(recoveries: dict[str, Recovery], alias: str) -> None:
+    """Of a pair the balancer may leave it before its breaker opens, and trusts it again at its own pace: its
+    equal is there, so that costs nobody anything."""
     recovery = recoveries[alias]
 
     assert recovery.between(recovery.failed_at - 1.0, recovery.failed_at) > 0, "it was in use"
@@ -139,15 +141,12 @@ def test_recovery(recoveries: dict[str, Recovery], alias: str) -> None:
     assert recovery.seen[-1].ending is Ending.ANSWERED
 
 
-@pytest.mark.parametrize("alias", [PAIR, TIERED])
-def test_no_herd(recoveries: dict[str, Recovery], alias: str) -> None:
+def test_no_herd(recoveries: dict[str, Recovery]) -> None:
     """One probe first: the others go on to where they went."""
-    recovery = recoveries[alias]
+    recovery = recoveries[TIERED]
 
     assert recovery.between(recovery.mended_at - 1.0, recovery.mended_at) <= 3, "it was left alone"
-    # Of the pair the balancer may have left it before its breaker opened: then it comes back bit by bit.
-    most = 1 if alias == TIERED else int(RATE * HERD / 2)
-    assert 1 <= recovery.between(recovery.returned, recovery.returned + HERD) <= most
+    assert recovery.between(recovery.returned, recovery.returned + HERD) == 1
 
 
 def test_a_lonely_endpoint_is_not_overrun(recoveries: dict[str, Recovery]) -> None:

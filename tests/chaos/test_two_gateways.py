@@ -193,6 +193,7 @@ async def test_without_redis_each_gives_out_its_share(house: House) -> None:
     assert BURST <= granted <= BURST + seconds + 1
 
 
+@pytest.mark.slow
 async def test_what_a_killed_gateway_held_comes_back(house: House) -> None:
     first, second = house.gateways()
     for number in range(PLACES):

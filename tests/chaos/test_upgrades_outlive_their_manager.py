@@ -106,7 +106,9 @@ def releases_of_user(platform: Platform) -> list[str]:
     return [one["release"] for one in said_modules(platform) if one["name"] == "user"]
 
 
-@pytest.mark.parametrize(("label", "strategy"), [("v2", "blue-green"), ("v3", "rolling")])
+@pytest.mark.parametrize(
+    ("label", "strategy"), [("v2", "blue-green"), pytest.param("v3", "rolling", marks=pytest.mark.slow)]
+)
 def test_a_manager_that_is_killed_in_every_phase_converges(
     platform: Platform, client: Client, label: str, strategy: str
 ) -> None:

@@ -233,6 +233,7 @@ def test_all_goes_on_while_the_config_server_is_killed(changed: Platform) -> Non
     assert changed.chat("Hi", model="first").status == 200
 
 
+@pytest.mark.slow
 def test_a_start_without_the_database_is_from_the_snapshots(
     tmp_path: Path, document: dict[str, Any], endpoint: str
 ) -> None:
