@@ -104,52 +104,107 @@ def _has_successor(topology: Topology, settings: ModuleSettings) -> bool:
     )
 
 
+class _Telemetry:
+    """What is told of requests, and to whom."""
+
+    def __init__(self, infrastructure: Infrastructure) -> None:
+        config, spans = infrastructure.config.telemetry, infrastructure.spans
+        self.metrics = RequestMetrics()
+        self.verdicts = Verdicts()
+        self.sampler = Sampler(config.trace_share if spans is not None else 0.0)
+        self.recorder = Recorder(
+            infrastructure.events,
+            infrastructure.clock,
+            infrastructure.log,
+            keep=config.keep_requests,
+            access=_write_lines if config.access_log else None,
+            export=SpanExport(spans, infrastructure.clock) if spans is not None else None,
+        )
+        self.registry = CollectorRegistry()
+        self.registry.register(self.metrics)
+
+
+class _Stores:
+    """What gateways that share a store share: counts of limits, cached answers, idempotency keys."""
+
+    def __init__(self, infrastructure: Infrastructure) -> None:
+        config, models = infrastructure.config, infrastructure.resilience.models
+        clock, log = infrastructure.clock, infrastructure.log
+        self.cache, self.limits = open_cache(config, at_once=True), open_limits(config)
+        self.rules = LimitRules(config.limits)
+        self.idempotency = Idempotency(self.cache, clock, log)
+        self.answers = AnswerCache(
+            self.cache, lambda alias, path: models.get(alias, CAPABILITIES[path]), clock, log
+        )
+        infrastructure.documents.subscribe(PLATFORM, lambda _name, _old, new: self.rules.update(new.limits))
+
+
 class _Assembly:
     """Everything that is put together once."""
 
     def __init__(self, settings: ModuleSettings, infrastructure: Infrastructure) -> None:
-        config, resilience = infrastructure.config, infrastructure.resilience
-        clock, log = infrastructure.clock, infrastructure.log
-        timeouts = config.resilience.timeouts
-        manifests = [patient(manifest, timeouts) for manifest in load_manifests()]
-        metrics = RequestMetrics()
-        keys = KeyCache(clock)
-        self.gate = HealthGate(lambda: metrics.active, config.gateway.max_active_requests)
-        spans = infrastructure.spans
-        sampler = Sampler(config.telemetry.trace_share if spans is not None else 0.0)
-        verdicts = Verdicts()
-        recorder = Recorder(
-            infrastructure.events,
-            clock,
-            log,
-            keep=config.telemetry.keep_requests,
-            access=_write_lines if config.telemetry.access_log else None,
-            export=SpanExport(spans, clock) if spans is not None else None,
+        self._infrastructure = infrastructure
+        self._timeouts = infrastructure.config.resilience.timeouts
+        self._manifests = [patient(manifest, self._timeouts) for manifest in load_manifests()]
+        self._telemetry, self._stores = _Telemetry(infrastructure), _Stores(infrastructure)
+        self._keys = KeyCache(infrastructure.clock)
+        metrics = self._telemetry.metrics
+        bound = infrastructure.config.gateway.max_active_requests
+        self.gate = HealthGate(lambda: metrics.active, bound)
+        self._inference = InferencePath(settings, infrastructure)
+        self._upstreams = _Upstreams(infrastructure, self._inference.upstream)
+        self._releasing = Releasing(settings, infrastructure, self._upstreams, self._below_router)
+        layer = self._layer()
+        self._continuity = Continuity(
+            settings,
+            infrastructure,
+            self._manifests,
+            [layer[name] for name in REPLAYED],
+            self._upstreams,
+            self._inference,
         )
-        inference = InferencePath(settings, infrastructure)
-        upstreams = _Upstreams(infrastructure, inference.upstream)
-        store, limits = open_cache(config, at_once=True), open_limits(config)
-        rules = LimitRules(config.limits)
-        idempotency = Idempotency(store, clock, log)
-        cache = AnswerCache(
-            store, lambda alias, path: resilience.models.get(alias, CAPABILITIES[path]), clock, log
+        self._filters = ordered(
+            **layer, dead_letter=self._continuity.dead_letter, fallback=self._continuity.fallback
         )
-        releasing = Releasing(settings, infrastructure, upstreams, self._below_router)
-        layer: dict[str, RouteFilter] = {
+        gateway = self._gateway()
+        self.server = Server(
+            gateway.handle,
+            render_error=EdgeRefusals(self._telemetry.recorder, metrics, infrastructure.clock),
+            render_stream_error=render_stream_error,
+            body_policy=gateway.body_policy,
+            ssl=_tls(infrastructure.config.gateway),
+            clock=infrastructure.clock,
+        )
+        revocations = f"revocations-{settings.slot}"
+        self.components = [
+            *self._components(),
+            RevocationFollower(infrastructure.events, self._keys, revocations, infrastructure.log),
+        ]
+
+    def _layer(self) -> dict[str, RouteFilter]:
+        """The filters by their names in pipeline.ordered, without those that stand in for a service."""
+        clock, log = self._infrastructure.clock, self._infrastructure.log
+        resilience, inference = self._infrastructure.resilience, self._inference
+        telemetry, stores, releasing = self._telemetry, self._stores, self._releasing
+        auth = HttpAuthClient(self._infrastructure.caller)
+        return {
             "tracing": Tracing(
-                recorder, metrics, log, sampler=sampler, verdicts=verdicts, stats=releasing.stats
+                telemetry.recorder,
+                telemetry.metrics,
+                log,
+                sampler=telemetry.sampler,
+                verdicts=telemetry.verdicts,
+                stats=releasing.stats,
             ),
             "health": self.gate,
-            "authentication": Authentication(
-                keys, HttpAuthClient(infrastructure.caller), FailedAttempts(clock), clock, log
-            ),
+            "authentication": Authentication(self._keys, auth, FailedAttempts(clock), clock, log),
             "router": releasing.router,
-            "requests": RequestLimit(rules, limits),
+            "requests": RequestLimit(stores.rules, stores.limits),
             "validation": Validation(SCHEMAS),
             "resolution": inference.resolution,
-            "idempotency": idempotency,
-            "cache": cache,
-            "tokens": TokenLimit(rules, limits),
+            "idempotency": stores.idempotency,
+            "cache": stores.answers,
+            "tokens": TokenLimit(stores.rules, stores.limits),
             "money": inference.money,
             "metering": inference.metering,
             "mirror": releasing.mirror,
@@ -157,76 +212,67 @@ class _Assembly:
             "hedge": resilience.hedge,
             "retry": resilience.retry,
         }
-        continuity = Continuity(
-            settings,
-            infrastructure,
-            manifests,
-            [layer[name] for name in REPLAYED],
-            upstreams,
-            inference,
-        )
-        self._filters = ordered(**layer, dead_letter=continuity.dead_letter, fallback=continuity.fallback)
-        self._upstreams = upstreams
-        registry = CollectorRegistry()
-        registry.register(metrics)
-        description = _Description(manifests, infrastructure.caller)
+
+    def _gateway(self) -> Gateway:
+        infrastructure, journal = self._infrastructure, self._inference.journal
+        description = _Description(self._manifests, infrastructure.caller)
         administration = Administration(
             draining=lambda: self.gate.draining,
             services=lambda: states(infrastructure.pools),
-            journal_healthy=lambda: inference.journal.healthy,
-            metrics=registry,
-            recorder=recorder,
+            journal_healthy=lambda: journal.healthy,
+            metrics=self._telemetry.registry,
+            recorder=self._telemetry.recorder,
             openapi=description,
         )
-        own = [*administration.routes(), *continuity.routes]
+        own = [*administration.routes(), *self._continuity.routes]
         description.own = [route for route, _ in own]
-        gateway = Gateway(
-            manifests=manifests, filters=self._filters, upstream=upstreams, own=own, clock=clock
+        return Gateway(
+            manifests=self._manifests,
+            filters=self._filters,
+            upstream=self._upstreams,
+            own=own,
+            clock=infrastructure.clock,
         )
-        releases = ReleaseManifests(
-            {manifest.service: manifest for manifest in load_manifests()},
-            infrastructure.pools,
-            infrastructure.caller,
-            log,
-            lambda found: releasing.routes.update(
-                {key: patient(manifest, timeouts) for key, manifest in found.items()}
-            ),
-        )
-        infrastructure.documents.subscribe(PLATFORM, lambda _name, _old, new: rules.update(new.limits))
-        self.server = Server(
-            gateway.handle,
-            render_error=EdgeRefusals(recorder, metrics, clock),
-            render_stream_error=render_stream_error,
-            body_policy=gateway.body_policy,
-            ssl=_tls(config.gateway),
-            clock=clock,
-        )
-        self.components: list[Component] = [
-            store,
-            limits,
-            idempotency,
-            cache,
-            recorder,
-            *inference.components,
-            *continuity.components,
-            *releasing.components,
-            releases,
+
+    def _components(self) -> list[Component]:
+        """What has to run, in the order of its start."""
+        infrastructure, stores, telemetry = self._infrastructure, self._stores, self._telemetry
+        spans = infrastructure.spans
+        return [
+            stores.cache,
+            stores.limits,
+            stores.idempotency,
+            stores.answers,
+            telemetry.recorder,
+            *self._inference.components,
+            *self._continuity.components,
+            *self._releasing.components,
+            self._release_manifests(),
             *([spans] if spans is not None else []),
             *observe(
-                registry,
-                clock=clock,
+                telemetry.registry,
+                clock=infrastructure.clock,
                 pools=infrastructure.pools,
-                resilience=resilience,
-                causes=continuity.causes,
-                verdicts=verdicts,
-                journal=inference.journal,
-                letters=continuity.letters,
-                cache=store,
-                limits=limits,
+                resilience=infrastructure.resilience,
+                causes=self._continuity.causes,
+                verdicts=telemetry.verdicts,
+                journal=self._inference.journal,
+                letters=self._continuity.letters,
+                cache=stores.cache,
+                limits=stores.limits,
                 spans=spans,
             ),
-            RevocationFollower(infrastructure.events, keys, f"revocations-{settings.slot}", log),
         ]
+
+    def _release_manifests(self) -> ReleaseManifests:
+        routes, timeouts = self._releasing.routes, self._timeouts
+        return ReleaseManifests(
+            {manifest.service: manifest for manifest in load_manifests()},
+            self._infrastructure.pools,
+            self._infrastructure.caller,
+            self._infrastructure.log,
+            lambda found: routes.update({key: patient(one, timeouts) for key, one in found.items()}),
+        )
 
     def _below_router(self, service: str, route: Route) -> Handler:
         return build(self._filters[ROUTED:], route, self._upstreams(service, route))
