@@ -16,6 +16,7 @@ import pytest
 
 from chaos.fault_table import BAD, SHARES, TABLE, WELL, Expect
 from chaos.faulty_answers import LENGTH, text_of
+from harness.books import held, record
 from harness.exchanges import Ending, Seen, ask, chatting
 from harness.injector import Injector, injecting
 from harness.platform import Platform, running, wait_until
@@ -181,19 +182,8 @@ def prompt(cell: Cell, number: int) -> str:
 
 
 def explained(platform: Platform, request_id: str) -> dict[str, Any]:
-    """The record of a request, as `moonpool explain` looks for it."""
-
-    def look() -> dict[str, Any] | None:
-        for place in ("/admin/recent", "/admin/requests"):
-            answer = platform.request("GET", f"{place}/{request_id}")
-            if answer.status == 200:
-                record: dict[str, Any] = answer.json()
-                return record
-        return None
-
-    found = wait_until(look, f"a record of {request_id}", seconds=3)
-    assert found is not None
-    return found
+    """The record of a request; published some time after the answer."""
+    return wait_until(lambda: record(platform, request_id), f"a record of {request_id}", 3)
 
 
 def ids(cells: list[Cell]) -> list[str]:
@@ -298,21 +288,7 @@ def test_nothing_is_held_afterwards(stage: Stage, base: int, outcomes: dict[Cell
     wait_until(
         lambda: stage.connections() <= base, f"{base} connections again, not {stage.connections()}", 10
     )
-    waiting = 'service="model"'  # the gateway's own question for news of the catalogue, which takes its time
-    held = {name: value for name, value in gauges(stage.platform).items() if value and waiting not in name}
-    assert held == {}
-
-
-def gauges(platform: Platform) -> dict[str, float]:
-    """What the gateway says it holds for requests: all of its gauges that end in one of these words."""
-    words = ("active", "waiting", "queued", "inflight", "in_flight", "held", "leases", "permits", "reserved")
-    values = {}
-    for line in platform.request("GET", "/internal/metrics").body.decode().splitlines():
-        name, _, value = line.rpartition(" ")
-        if name.startswith("moonpool_") and name.partition("{")[0].endswith(words):
-            values[name] = float(value)
-    assert "moonpool_requests_active" in values
-    return values
+    assert held(stage.platform) == {}
 
 
 def test_no_place_is_kept(stage: Stage, outcomes: dict[Cell, list[Seen]]) -> None:

@@ -1,7 +1,6 @@
 """`kill -9` of each of the ten processes in turn, under light load: it comes back, nobody else notices who
 need not, and every completed answer is billed exactly once."""
 
-import math
 import os
 import signal
 import threading
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from harness.books import billed
 from harness.platform import MODULES, UNCACHED, Platform, packaged_weights, running, wait_until
 
 pytestmark = pytest.mark.real_model
@@ -178,15 +178,3 @@ def test_every_completed_answer_is_billed_exactly_once(platform: Platform, load:
         )
     some = next(iter(completed))
     assert platform.request("GET", f"/api/billing/usage/{some}").json() == events[some]
-
-
-def billed(platform: Platform) -> dict[str, dict[str, Any]]:
-    """All usage events by id, page after page, newest first. Pages overlap in events of equal time."""
-    events: dict[str, dict[str, Any]] = {}
-    before = time.time() + 60
-    while True:
-        page = platform.request("GET", f"/api/billing/usage?limit=100&before={before!r}").json()
-        events |= {event["id"]: event for event in page["recent"]}
-        if not page["has_more"]:
-            return events
-        before = math.nextafter(page["recent"][-1]["at"], math.inf)

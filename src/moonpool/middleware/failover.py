@@ -41,6 +41,7 @@ from moonpool.middleware.answered import Answered
 from moonpool.middleware.breakers import Breakers
 from moonpool.middleware.retry import deny, not_done, repeatable
 from moonpool.middleware.retry_budget import RetryBudget
+from moonpool.openai.errors import ErrorBody
 
 OVERPROVISIONED = 1.4
 USEFUL: tuple[type[MoonpoolError], ...] = (
@@ -216,23 +217,14 @@ def _chain_of(model: Model, response: Response) -> tuple[str, ...]:
     return model.policy_fallbacks if code in REFUSED_CONTENT else ()
 
 
-class _Error(msgspec.Struct):
-    code: object = None
-    type: object = None
-
-
-class _Body(msgspec.Struct):
-    error: _Error | None = None
-
-
 def _code(response: Response) -> str:
+    """The word in a refusal, which is our own error object by now (answers.py)."""
+    assert isinstance(response.body, bytes)
     try:
-        error = (
-            msgspec.json.decode(response.body, type=_Body).error if isinstance(response.body, bytes) else None
-        )
+        error = msgspec.json.decode(response.body, type=ErrorBody).error
     except msgspec.DecodeError:
         return ""
-    return "" if error is None else str(error.code or error.type or "")
+    return error.code or error.type
 
 
 def _moved(ctx: Context, tier: Tier, response: Response) -> None:

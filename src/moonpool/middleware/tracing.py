@@ -68,7 +68,7 @@ class Tracing:
             ctx.decide("tracing", "error", type(error).__name__)
         except BaseException:  # cancelled: the client left before there was an answer
             ctx.flags.append(Flag.CLIENT_GONE)
-            self._finish(ctx, request, 499, 0, None, Outcome.CANCELLED)
+            self._finish(ctx, request, 499, 0, Outcome.CANCELLED)
             raise
         response.headers.append((b"x-request-id", ctx.request_id.encode()))
         if ctx.attempts:
@@ -81,7 +81,7 @@ class Tracing:
         if isinstance(body, Stream):
             self._follow(ctx, request, response.status, body)
         else:
-            self._finish(ctx, request, response.status, len(body), None, Outcome.COMPLETED)
+            self._finish(ctx, request, response.status, len(body), Outcome.COMPLETED)
         return response
 
     def _place(self, ctx: Context, request: Request) -> None:
@@ -105,7 +105,7 @@ class Tracing:
                 ctx.decide("tracing", "broken", error.message)
                 if error.__cause__ is not None:
                     self._log.error("unforeseen error", request_id=ctx.request_id, exc_info=error.__cause__)
-            self._finish(ctx, request, status, observed.size, observed.first, outcome, observed)
+            self._finish(ctx, request, status, observed.size, outcome, observed)
 
         stream.on_settled(settled)
 
@@ -115,7 +115,6 @@ class Tracing:
         request: Request,
         status: int,
         size: int,
-        first: float | None,
         outcome: Outcome,
         observed: "_Observed | None" = None,
     ) -> None:
@@ -127,6 +126,7 @@ class Tracing:
             metrics.flagged(flag)
         if self._verdicts is not None:
             self._verdicts.count(ctx)
+        first = None if observed is None else observed.first
         stats = self._stats
         if stats is not None and stats.counting:
             last, chunks = (observed.last, observed.chunks) if observed is not None else (0.0, 0)

@@ -21,7 +21,6 @@ from moonpool.ports.database import Database
 from moonpool.ports.events import EventLog
 from moonpool.ports.limits import Limits
 from moonpool.ports.objects import Objects
-from moonpool.ports.spawner import Fleet
 from moonpool.wiring.layout import Layout
 
 T = TypeVar("T")
@@ -107,7 +106,7 @@ def open_limits(config: PlatformConfig) -> Limits:
     return _open(config.infrastructure.cache or "memory://", schemes, "infrastructure.cache")
 
 
-def open_fleet(data: Path, client: Client) -> Fleet:
+def open_fleet(data: Path, client: Client) -> ControlFleet:
     """What runs on this machine, asked of its supervisor. An orchestrator's will be another adapter."""
     return ControlFleet(Layout(data).control, client)
 

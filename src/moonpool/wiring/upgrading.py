@@ -22,10 +22,9 @@ from moonpool.upgrade.app import Setup, create
 from moonpool.upgrade.documents import ROUTING, document_name
 from moonpool.upgrade.manifest import MANIFEST
 from moonpool.upgrade.surroundings import Followed
-from moonpool.wiring.adapters import open_cache, open_objects, open_upgrade_database
+from moonpool.wiring.adapters import open_cache, open_fleet, open_objects, open_upgrade_database
 from moonpool.wiring.clients import ServiceCaller
 from moonpool.wiring.infrastructure import Infrastructure, open_infrastructure
-from moonpool.wiring.layout import Layout
 from moonpool.wiring.modules import serve_application
 from moonpool.wiring.settings import ModuleSettings
 
@@ -40,7 +39,7 @@ async def run_upgrade(
     """Serve the upgrade manager until `stop`. Raises StartupError."""
     infrastructure = open_infrastructure(settings)
     parts = _parts(settings, infrastructure)
-    fleet = ControlFleet(Layout(infrastructure.data).control, infrastructure.client)
+    fleet = open_fleet(infrastructure.data, infrastructure.client)
     documents = PushedDocuments(infrastructure.documents, infrastructure.caller, fleet)
     group = Group([*infrastructure.components, parts.database])
     await group.start()
