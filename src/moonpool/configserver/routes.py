@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 from litestar import Response, get, patch, post, put
 from litestar.di import NamedDependency
-from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
+from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody, QueryParameter
 from litestar.response import Stream
 from litestar.types import ControllerRouterHandler
 
@@ -54,7 +54,7 @@ def _reading(service: ConfigService, kinds: Kinds) -> list[ControllerRouterHandl
 
     @get(f"{_BASE}/documents/{{name:path}}", summary="A document")
     async def show(
-        caller: CallerOf, name: FromPath[str], version: int | None = None
+        caller: CallerOf, name: FromPath[str], version: FromQuery[int | None] = None
     ) -> Response[DocumentView]:
         _admin(caller)
         found = await service.find(name.lstrip("/"), version)
@@ -85,7 +85,7 @@ def _reading(service: ConfigService, kinds: Kinds) -> list[ControllerRouterHandl
 def _history(service: ConfigService) -> list[ControllerRouterHandler]:
     @get(f"{_BASE}/history/{{name:path}}", summary="A document's versions")
     async def history(
-        caller: CallerOf, name: FromPath[str], limit: Limit = 20, before: int | None = None
+        caller: CallerOf, name: FromPath[str], limit: Limit = 20, before: FromQuery[int | None] = None
     ) -> DocumentHeads:
         _admin(caller)
         found = await service.history(name.lstrip("/"), before, limit + 1)
@@ -93,7 +93,10 @@ def _history(service: ConfigService) -> list[ControllerRouterHandler]:
 
     @get(f"{_BASE}/diff/{{name:path}}", summary="What differs between two versions")
     async def compare(
-        caller: CallerOf, name: FromPath[str], old: int | None = None, new: int | None = None
+        caller: CallerOf,
+        name: FromPath[str],
+        old: FromQuery[int | None] = None,
+        new: FromQuery[int | None] = None,
     ) -> DiffView:
         """Without `new` the present version; without `old` the one before."""
         _admin(caller)
@@ -110,7 +113,7 @@ def _history(service: ConfigService) -> list[ControllerRouterHandler]:
 
     @get(f"{_BASE}/audit", summary="Who changed what")
     async def audit(
-        caller: CallerOf, name: str = "", limit: Limit = 50, before: int | None = None
+        caller: CallerOf, name: FromQuery[str] = "", limit: Limit = 50, before: FromQuery[int | None] = None
     ) -> AuditPage:
         _admin(caller)
         found = await service.audited(name, before, limit + 1)
@@ -165,7 +168,7 @@ def _changing(service: ConfigService) -> list[ControllerRouterHandler]:
 
 def _internal(service: ConfigService, hub: Hub) -> list[ControllerRouterHandler]:
     @get(WATCH, include_in_schema=False)
-    async def watch(caller: CallerOf, since: str = "") -> Stream:
+    async def watch(caller: CallerOf, since: FromQuery[str] = "") -> Stream:
         _module(caller)
         if hub.closed:
             raise Unavailable("this config server is ending", retry_after=1.0)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import structlog
 from litestar import Litestar, get
+from litestar.params import FromPath
 
 from moonpool.adapters.telemetry.otlp import OtlpSpans
 from moonpool.asgi.tracing import SpanMiddleware
@@ -95,7 +96,7 @@ async def call_service(spans: OtlpSpans, traceparent: bytes) -> None:
     """What the inference service's process does with the second attempt."""
 
     @get("/v1/models/{name:str}")
-    async def handler(name: str) -> dict[str, str]:
+    async def handler(name: FromPath[str]) -> dict[str, str]:
         return {"name": name}
 
     app = SpanMiddleware(Litestar([handler], logging_config=None), spans=spans, clock=SYSTEM_CLOCK)

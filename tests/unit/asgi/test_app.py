@@ -6,6 +6,8 @@ import httpx
 import msgspec
 import pytest
 from litestar import get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
 
 from moonpool.asgi.app import create_app
 from moonpool.asgi.caller import Caller
@@ -19,22 +21,22 @@ class Body(msgspec.Struct, forbid_unknown_fields=True):
 
 
 @get("/who")
-async def who(caller: Caller) -> dict[str, str]:
+async def who(caller: NamedDependency[Caller]) -> dict[str, str]:
     return {"user": caller.principal.user, "issuer": caller.issuer, "request": caller.request_id}
 
 
 @get("/items/{number:int}")
-async def item(number: int) -> dict[str, int]:
+async def item(number: FromPath[int]) -> dict[str, int]:
     return {"number": number}
 
 
 @post("/items", status_code=200)
-async def add(data: Body) -> dict[str, int]:
+async def add(data: JSONBody[Body]) -> dict[str, int]:
     return {"number": data.number}
 
 
 @get("/ours/{kind:str}")
-async def ours(kind: str) -> None:
+async def ours(kind: FromPath[str]) -> None:
     errors = {
         "pay": PaymentRequired("no money left"),
         "slow": RateLimited("too many", retry_after=1.2),

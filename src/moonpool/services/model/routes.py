@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 from litestar import Response, delete, get, put
 from litestar.di import NamedDependency
-from litestar.params import FromPath, HeaderParameter, JSONBody
+from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody
 from litestar.types import ControllerRouterHandler
 
 from moonpool.asgi.caller import Caller
@@ -82,7 +82,7 @@ def _admin(service: ModelService) -> list[ControllerRouterHandler]:
 def _internal(service: ModelService) -> ControllerRouterHandler:
     @get("/internal/catalogue", include_in_schema=False)
     async def catalogue(
-        caller: CallerOf, if_none_match: IfNoneMatch = "", known: int | None = None
+        caller: CallerOf, if_none_match: IfNoneMatch = "", known: FromQuery[int | None] = None
     ) -> Response[bytes]:
         """With `known`, the answer waits a while for another version."""
         if caller.issuer not in _READERS:
