@@ -7,12 +7,14 @@ from moonpool.core.errors import Conflict, RequestError
 
 @dataclass(frozen=True)
 class Author:
-    """`service` is set when a module writes on its own behalf."""
+    """`service` is set when a module writes on its own behalf, `local` for a user of the machine, who comes
+    past the gateway."""
 
     who: str
     key: str = ""
     request_id: str = ""
     service: str = ""
+    local: bool = False
 
 
 class VersionConflict(Conflict):

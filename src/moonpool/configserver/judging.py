@@ -10,9 +10,9 @@ from moonpool.contracts.documents.environment import apply_environment
 from moonpool.contracts.documents.kinds import AnyKind, Kinds
 from moonpool.contracts.documents.place import Document, parse_path, spell
 from moonpool.contracts.documents.schema import convert, describe, type_at
-from moonpool.contracts.documents.validation import DocumentFault, validate
+from moonpool.contracts.documents.validation import DocumentFault, fault_of, validate
 from moonpool.core.errors import NotFound, StartupError
-from moonpool.ports.config import Path
+from moonpool.ports.config import Others, Path
 
 Content = dict[str, object]
 
@@ -46,14 +46,21 @@ class Judge:
         return found
 
     def judge(
-        self, name: str, old: Content | None, new: Content, started: Content | None = None
+        self,
+        name: str,
+        old: Content | None,
+        new: Content,
+        started: Content | None = None,
+        others: Others = lambda name: None,
     ) -> Judgement:
         """`started` is what the platform was started with: what it has loaded needs no other start.
 
-        Raises DocumentFault for what cannot be, also together with the environment.
+        Raises DocumentFault for what cannot be, also together with the environment and the other documents.
         """
         kind = self.kind(name)
-        validate(Document(name, new), kind, name)
+        wanted = validate(Document(name, new), kind, name)
+        for problem in kind.change(name, wanted, _readable(name, kind, old), others):
+            raise fault_of(problem)
         effective, shadows = self._effective(name, kind, new)
         restart: list[Path] = []
         changed = [path for path, _, _ in differences(old or {}, new)]
@@ -97,6 +104,14 @@ class Judge:
         if not isinstance(data, dict):
             raise DocumentFault((), "a document is settings", 'Give a JSON object for the path "".')
         return data
+
+
+def _readable(name: str, kind: AnyKind, old: Content | None) -> object:
+    """None also for what an older version of this package took and this one does not."""
+    try:
+        return None if old is None else validate(Document(name, old), kind, name)
+    except DocumentFault:
+        return None
 
 
 def _parse(text: str) -> Path:

@@ -30,7 +30,7 @@ from moonpool.configserver.views import (
 )
 from moonpool.contracts.documents.diff import diff
 from moonpool.contracts.documents.kinds import Kinds
-from moonpool.contracts.documents.wire import WATCH
+from moonpool.contracts.documents.wire import OPERATOR, WATCH
 from moonpool.core.errors import BadRequest, PermissionDenied, Unavailable
 from moonpool.core.principal import RANK, Role
 from moonpool.openai.errors import render_error
@@ -225,7 +225,8 @@ def _admin(caller: Caller) -> Author:
     principal = caller.principal
     if RANK[principal.role] < RANK[Role.ADMIN] or not principal.may("admin"):
         raise PermissionDenied("only admins see and change the platform's documents")
-    return Author(principal.user, principal.key, caller.request_id)
+    local = caller.issuer == OPERATOR
+    return Author(principal.user, principal.key, caller.request_id, local=local)
 
 
 def _module(caller: Caller) -> Author:

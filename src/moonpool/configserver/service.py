@@ -24,7 +24,14 @@ from moonpool.configserver.views import AuditEntry, Outcome, PatchDocument, Roll
 from moonpool.contracts.documents.validation import DocumentFault
 from moonpool.contracts.documents.wire import Changed, Snapshot, Stored, changed
 from moonpool.core.clock import Clock
-from moonpool.core.errors import BadRequest, MoonpoolError, NotFound, StartupError, Unavailable
+from moonpool.core.errors import (
+    BadRequest,
+    MoonpoolError,
+    NotFound,
+    PermissionDenied,
+    StartupError,
+    Unavailable,
+)
 from moonpool.ports.database import Database
 
 Keep = Callable[[Snapshot], None]
@@ -179,8 +186,16 @@ class ConfigService:
     def _judged(self, name: str, old: Stored | None, content: Content) -> Judgement:
         started = self._began.find(name)
         return self._judge.judge(
-            name, old.content if old else None, content, started.content if started else None
+            name,
+            old.content if old else None,
+            content,
+            started.content if started else None,
+            self._content_of,
         )
+
+    def _content_of(self, name: str) -> Content | None:
+        found = self.snapshot.find(name)
+        return None if found is None else found.content
 
     async def _change(
         self,
@@ -194,6 +209,12 @@ class ConfigService:
         kind = self._judge.kind(name)
         if author.service and author.service not in kind.writers:
             raise BadRequest(f"{author.service} does not write {name}", code="not_a_writer", param="name")
+        if kind.local and not (author.local or author.service):
+            raise PermissionDenied(
+                f"{name} says which programs run on the machine: only its users may change it",
+                code="not_local",
+                hint="Use `moonpool` there, as the user who runs the platform, without --url.",
+            )
         self.require()
         async with self._one:
             old = self.snapshot.find(name)

@@ -6,7 +6,7 @@ A `Kind` says what a document of that name has to be. `current` is always valid:
 changes nothing, and a source that is away leaves what was there.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -30,6 +30,15 @@ def no_problems(name: str, document: object) -> Iterable[Problem]:
     return ()
 
 
+Others = Callable[[str], Mapping[str, object] | None]
+"""The content of another document, by its name, as it is now; None when there is none."""
+
+
+def any_change(name: str, new: object, old: object, others: Others) -> Iterable[Problem]:
+    """For kinds of which every valid document may follow every other one."""
+    return ()
+
+
 def all_at_once(old: object, new: object) -> Iterable[Path]:
     """For kinds that are followed as a whole."""
     return ()
@@ -41,17 +50,22 @@ class Kind(Generic[T]):
 
     `name` is a document's, or `PREFIX/*` for one document each of PREFIX's things (`routing/*`). `shape` is
     the frozen struct it decodes to, unknown fields forbidden. `check(name, document)` yields what the shape
-    cannot say. `restart(old, new)` yields the places of those changes that take effect only when the
+    cannot say. `change(name, new, old, others)` yields what of a change cannot be, seen from what it replaces
+    (None: nothing) and from the other documents: the config server asks it before a change, followers never
+    do. `restart(old, new)` yields the places of those changes that take effect only when the
     platform is started again. `writers` are the modules that may write it on their own behalf; admins always
-    may. With `environment`, each process lays its environment's settings over the document.
+    may, but what is `local` only as a user of the machine, never through a gateway. With `environment`, each
+    process lays its environment's settings over the document.
     """
 
     name: str
     shape: type[T]
     summary: str
     check: Callable[[str, T], Iterable[Problem]] = no_problems
+    change: Callable[[str, T, T | None, Others], Iterable[Problem]] = any_change
     restart: Callable[[T, T], Iterable[Path]] = all_at_once
     writers: tuple[str, ...] = ()
+    local: bool = False
     environment: bool = False
 
     def covers(self, name: str) -> bool:

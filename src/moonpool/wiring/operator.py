@@ -10,15 +10,13 @@ import msgspec
 
 from moonpool.adapters.config.kept import read_all, read_kept
 from moonpool.contracts import context
-from moonpool.contracts.documents.wire import CONFIG, Kept, Snapshot, newest
+from moonpool.contracts.documents.wire import CONFIG, OPERATOR, Kept, Snapshot, newest
 from moonpool.core.errors import Unavailable
 from moonpool.core.principal import Principal, Role
 from moonpool.ports.discovery import Instance
 from moonpool.wiring.layout import Layout
 from moonpool.wiring.secrets import SECRET_ENV, context_key
 from moonpool.wiring.topology import read_topology
-
-OPERATOR = "operator"
 
 
 class Direct(msgspec.Struct, frozen=True):

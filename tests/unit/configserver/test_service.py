@@ -1,6 +1,7 @@
 """Documents in versions: one writer wins, what is refused changes nothing, everything is noted."""
 
 import asyncio
+import dataclasses
 from collections.abc import Iterable
 
 import msgspec
@@ -13,8 +14,8 @@ from moonpool.contracts.documents.kinds import Kinds
 from moonpool.contracts.documents.platform import PLATFORM
 from moonpool.contracts.documents.validation import DocumentFault
 from moonpool.contracts.documents.wire import Changed
-from moonpool.core.errors import BadRequest, NotFound, Unavailable
-from moonpool.ports.config import Kind, Problem
+from moonpool.core.errors import BadRequest, NotFound, PermissionDenied, Unavailable
+from moonpool.ports.config import Kind, Others, Problem
 
 ANN = Author("ann", "key_1", "req_1")
 
@@ -163,6 +164,38 @@ async def test_other_kinds_have_their_writers_and_their_checks(open_server) -> N
     for unknown in ("shares/", "shares", "nothing", "shares/a/b", "../x"):
         with pytest.raises(NotFound):
             await server.service.find(unknown)
+
+
+async def test_a_change_is_seen_beside_what_was_and_the_other_documents(open_server) -> None:
+    def rises(name: str, new: Share, old: Share | None, others: Others) -> Iterable[Problem]:
+        if old is not None and new.weight < old.weight:
+            yield Problem(("weight",), f"it falls from {old.weight}", "Weights rise.")
+        if others("platform") != {}:
+            yield Problem((), "the platform is configured", "Take that back.")
+
+    kinds = Kinds([PLATFORM, dataclasses.replace(SHARES, change=rises)])
+    server = await open_server(kinds=kinds)
+    share: dict[str, object] = {"service": "chat", "weight": 3}
+    await server.service.put("shares/chat", share, Expected(0), ANN, "")
+    with pytest.raises(DocumentFault, match="weight: it falls from 3"):
+        await server.service.put("shares/chat", {**share, "weight": 2}, Expected(1), ANN, "")
+    await server.service.put("platform", limits(5), Expected(1), ANN, "")
+    with pytest.raises(DocumentFault, match="the platform is configured"):
+        await server.service.put("shares/chat", {**share, "weight": 4}, Expected(1), ANN, "")
+    assert (await server.service.find("shares/chat")).version == 1
+
+
+async def test_what_is_the_machines_is_changed_by_its_users_and_writers_only(open_server) -> None:
+    server = await open_server(kinds=Kinds([PLATFORM, dataclasses.replace(SHARES, local=True)]))
+    share: dict[str, object] = {"service": "chat"}
+    with pytest.raises(PermissionDenied, match="only its users"):
+        await server.service.put("shares/chat", share, Expected(0), ANN, "")
+    await server.service.put("shares/chat", share, Expected(0), Author("ann", local=True), "")
+    weighty = {**share, "weight": 1}
+    upgrade = Author("upgrade", service="upgrade")
+    assert (await server.service.put("shares/chat", weighty, Expected(1), upgrade, "")).version == 2
+    with pytest.raises(PermissionDenied):
+        await server.service.rollback("shares/chat", Rollback(to=1), Expected(), ANN)
 
 
 async def test_watchers_get_everything_and_then_every_change(open_server) -> None:

@@ -8,7 +8,7 @@ import msgspec
 from moonpool.contracts.documents.place import Document, child, spell
 from moonpool.contracts.documents.schema import allowed_keys, describe, suggest, type_at
 from moonpool.core.errors import RequestError
-from moonpool.ports.config import Kind, Path
+from moonpool.ports.config import Kind, Path, Problem
 
 T = TypeVar("T")
 # As msgspec writes them: what is wrong, " - at ", and `$.models[...].targets[0].weight`.
@@ -41,8 +41,13 @@ def validate(document: Document, kind: Kind[T], name: str = "") -> T:
     except msgspec.ValidationError as error:
         raise _explain(document.data, kind.shape, error) from error
     for problem in kind.check(name or kind.name, found):
-        raise DocumentFault(problem.path, f"{spell(problem.path)}: {problem.message}", problem.hint)
+        raise fault_of(problem)
     return found
+
+
+def fault_of(problem: Problem) -> DocumentFault:
+    """With its place in front."""
+    return DocumentFault(problem.path, f"{spell(problem.path)}: {problem.message}", problem.hint)
 
 
 def _explain(data: object, shape: type, error: msgspec.ValidationError) -> DocumentFault:

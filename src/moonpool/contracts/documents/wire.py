@@ -13,6 +13,8 @@ import msgspec
 
 CONFIG = "config"
 """The module's name."""
+OPERATOR = "operator"
+"""Who signs for a user of the machine."""
 BEAT = 5.0
 """Seconds between two beats."""
 SILENCE = 3 * BEAT
