@@ -62,16 +62,24 @@ class Judge:
         for problem in kind.change(name, wanted, _readable(name, kind, old), others):
             raise fault_of(problem)
         effective, shadows = self._effective(name, kind, new)
-        restart: list[Path] = []
         changed = [path for path, _, _ in differences(old or {}, new)]
+        restart: list[Path] = []
         if old is not None:
-            before, _ = self._effective(name, kind, old if started is None else started)
-            restart = [path for path in kind.restart(before, effective) if _within(path, changed)]
+            waiting = self._waiting(name, kind, old if started is None else started, effective)
+            restart = [path for path in waiting if _within(path, changed)]
         return Judgement(
             changes=diff(old or {}, new),
             restart=[spell(path) for path in restart],
             shadowed=[spell(path) for path in changed if _within(path, shadows)],
         )
+
+    def _waiting(self, name: str, kind: AnyKind, began: Content, effective: object) -> list[Path]:
+        """None when what was there cannot be read any more: it must not stand in the way of what mends it."""
+        try:
+            before, _ = self._effective(name, kind, began)
+        except DocumentFault:
+            return []
+        return list(kind.restart(before, effective))
 
     def _effective(self, name: str, kind: AnyKind, content: Content) -> tuple[object, list[Path]]:
         """The document as processes see it, and the places that the environment has set."""

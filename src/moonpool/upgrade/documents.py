@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from moonpool.contracts.documents.place import parse_path
 from moonpool.contracts.routing import Routing
-from moonpool.ports.config import Kind, Problem
-from moonpool.upgrade.routing_rules import faults_of
+from moonpool.ports.config import Kind, Others, Problem
+from moonpool.upgrade.faults import Fault
+from moonpool.upgrade.routing_rules import faults_of, faults_of_change
 
 PREFIX = "routing/"
 WRITER = "upgrade"
@@ -19,8 +20,16 @@ def document_name(service: str) -> str:
 def _check(name: str, routing: Routing) -> Iterator[Problem]:
     if name.startswith(PREFIX) and name != document_name(routing.service):
         yield Problem(("service",), f"the document {name} is of another service", "Write its own name.")
-    for fault in faults_of(routing):
-        yield Problem(parse_path(fault.place), fault.message, fault.hint)
+    yield from map(_problem, faults_of(routing))
+
+
+def _check_change(name: str, new: Routing, old: Routing | None, others: Others) -> Iterator[Problem]:
+    if old is not None:
+        yield from map(_problem, faults_of_change(old, new))
+
+
+def _problem(fault: Fault) -> Problem:
+    return Problem(parse_path(fault.place), fault.message, fault.hint)
 
 
 ROUTING: Kind[Routing] = Kind(
@@ -28,5 +37,6 @@ ROUTING: Kind[Routing] = Kind(
     shape=Routing,
     summary="How a service's requests are shared among its releases.",
     check=_check,
+    change=_check_change,
     writers=(WRITER,),
 )

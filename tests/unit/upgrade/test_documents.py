@@ -1,11 +1,21 @@
 """Routing documents are checked where they are kept."""
 
+import msgspec
 import pytest
 
+from moonpool.configserver.judging import Judge
+from moonpool.contracts.documents.kinds import Kinds
 from moonpool.contracts.documents.place import Document
 from moonpool.contracts.documents.validation import DocumentFault, validate
+from moonpool.contracts.routing import Routing
 from moonpool.upgrade.documents import ROUTING, document_name
 
+SHARED = {
+    "service": "chat",
+    "default": "v1",
+    "shares": [{"release": "v1", "weight": 9_000}, {"release": "v2", "weight": 1_000}],
+    "salt": "upg_1",
+}
 GOOD = {"service": "chat", "default": "v1", "shares": [{"release": "v1", "weight": 10_000}]}
 
 
@@ -28,3 +38,24 @@ def test_a_bad_one_is_refused_with_its_place(name: str, document: dict, place: s
     with pytest.raises(DocumentFault) as refused:
         validate(Document("x", document), ROUTING, name)
     assert refused.value.param == place
+
+
+@pytest.mark.parametrize(
+    ("changed", "place"),
+    [({"salt": "upg_2"}, "salt"), ({"unit": "request"}, "unit"), ({"default": "v2"}, "default")],
+)
+def test_callers_stay_where_they_are_while_releases_share_them(changed: dict, place: str) -> None:
+    judge = Judge(Kinds([ROUTING]), {})
+    with pytest.raises(DocumentFault, match="while releases share the traffic") as refused:
+        judge.judge("routing/chat", SHARED, {**SHARED, **changed})
+    assert refused.value.param == place
+
+    more = [{"release": "v1", "weight": 5_000}, {"release": "v2", "weight": 5_000}]
+    assert judge.judge("routing/chat", SHARED, {**SHARED, "shares": more}).changes
+    assert judge.judge("routing/chat", GOOD, {**SHARED, **changed}).changes
+    assert judge.judge("routing/chat", None, SHARED).changes
+
+
+def test_a_routing_that_was_never_valid_may_be_replaced() -> None:
+    broken = msgspec.to_builtins(msgspec.convert(SHARED, Routing)) | {"default": "v9", "salt": "another"}
+    assert Judge(Kinds([ROUTING]), {}).judge("routing/chat", broken, SHARED).changes
