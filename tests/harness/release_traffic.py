@@ -19,6 +19,8 @@ class Arm:
     spread: float = 0.5
     gap: float = 0.02
     tokens: int = 200
+    price: int = 0
+    """Nano-units a token; 0: none is known."""
     seconds: float = 0.0
     """How long an answer takes on average (exponential); 0: it ends in the second it began."""
     leave: float = 0.0
@@ -45,6 +47,7 @@ class Simulated:
             self._ends.setdefault(at + int(lasts), []).append(fate)
         ended = self._ends.pop(at, [])
         good = ended.count("good")
+        tokens = sum(int(arm.tokens * exp(random.gauss(0.0, arm.spread))) for _ in range(good))
         return ReleaseCounts(
             service="inference",
             release="v",
@@ -54,7 +57,10 @@ class Simulated:
             left=ended.count("left"),
             first=self._times(arm.first, good),
             gaps=self._times(arm.gap, good),
-            tokens=sum(int(arm.tokens * exp(random.gauss(0.0, arm.spread))) for _ in range(good)),
+            tokens=tokens,
+            priced=good if arm.price else 0,
+            priced_tokens=tokens if arm.price else 0,
+            cost=tokens * arm.price,
         )
 
     def _times(self, middle: float, count: int) -> Times:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from moonpool.balancing.endpoint import Endpoint
 from moonpool.contracts.catalogue import Target
+from moonpool.contracts.usage import TokenPrice
 from moonpool.http.address import Address
 from moonpool.ports.discovery import Instance, Topology
 
@@ -19,6 +20,7 @@ class Pools:
     def __init__(self) -> None:
         self._pools: dict[str, list[Endpoint]] = {}
         self._targets: dict[str, Target] = {}
+        self._prices: dict[str, dict[str, TokenPrice]] = {}
         self.version = 0
         """Grows with every update, for those who keep what they made of the endpoints."""
         self._gone: list[Callable[[Endpoint], None]] = []
@@ -44,6 +46,11 @@ class Pools:
         """How to speak to an endpoint that somebody else runs; None for our own."""
         return self._targets.get(endpoint.instance)
 
+    def price(self, instance: str, alias: str) -> TokenPrice | None:
+        """What the release of an instance says of its tokens; None: nothing."""
+        prices = self._prices.get(instance)
+        return None if prices is None else prices.get(alias) or prices.get("")
+
     def update(self, topology: Topology) -> None:
         known = {endpoint.instance: endpoint for pool in self._pools.values() for endpoint in pool}
         pools: dict[str, list[Endpoint]] = {}
@@ -63,6 +70,11 @@ class Pools:
             pools.setdefault(instance.name, []).append(endpoint)
         self._pools = pools
         self._targets = {one.instance: _target(one) for one in topology.modules if one.external}
+        self._prices = {
+            one.instance: {alias: TokenPrice(*price) for alias, price in one.prices.items()}
+            for one in topology.modules
+            if one.prices
+        }
         self.version += 1
         for endpoint in known.values():
             for callback in self._gone:

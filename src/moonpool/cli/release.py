@@ -68,6 +68,14 @@ def add(
             metavar="VARIABLE", help="With --url: names the variable with its key.", show_default=False
         ),
     ] = "",
+    price: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND=NUMBER,…",
+            help="With --url: what a million tokens cost there, such as prompt=0.27,completion=1.10.",
+            show_default=False,
+        ),
+    ] = "",
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -116,6 +124,7 @@ def add(
         url=url,
         model=model,
         api_key_env=api_key_env,
+        price=price,
         settings=tuple(settings or ()),
         variables=tuple(variables or ()),
         replicas=replicas,

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import yaml
 
+from moonpool.contracts.money import PriceConfig
 from moonpool.contracts.releases import (
     LABEL,
     CommandSource,
@@ -38,6 +39,7 @@ class Wish:
     url: str = ""
     model: str = ""
     api_key_env: str = ""
+    price: str = ""
     settings: tuple[str, ...] = ()
     variables: tuple[str, ...] = ()
     replicas: int | None = None
@@ -76,8 +78,8 @@ def _source(wish: Wish) -> Source:
     chosen = [wish.wheel is not None, wish.environment is not None, bool(wish.command), bool(wish.url)]
     if sum(chosen) > 1:
         raise Unprocessable("it has one source only", hint="Choose --from, --venv, --command or --url.")
-    if (wish.model or wish.api_key_env) and not wish.url:
-        raise Unprocessable("--model and --api-key-env belong to --url")
+    if (wish.model or wish.api_key_env or wish.price) and not wish.url:
+        raise Unprocessable("--model, --api-key-env and --price belong to --url")
     if wish.environment is not None:
         return EnvironmentSource(path=str(wish.environment.absolute()))
     if wish.command:
@@ -88,8 +90,28 @@ def _source(wish: Wish) -> Source:
         folder = str(Path(wish.folder).absolute()) if wish.folder else ""
         return CommandSource(argv=argv, folder=folder, ready_path=wish.ready_path)
     if wish.url:
-        return EndpointSource(url=wish.url.rstrip("/"), model=wish.model, api_key_env=wish.api_key_env)
+        return EndpointSource(
+            url=wish.url.rstrip("/"),
+            model=wish.model,
+            api_key_env=wish.api_key_env,
+            price=_price(wish.price) if wish.price else msgspec.UNSET,
+        )
     return PackageSource()
+
+
+def _price(text: str) -> PriceConfig:
+    """ "prompt=0.27,cached_prompt=0.07,completion=1.10": of a million tokens."""
+    found = {}
+    for part in text.split(","):
+        name, value = _pair(part.strip(), "--price")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise Unprocessable(f"--price {part.strip()}: {value} is no number") from None
+    try:
+        return msgspec.convert(found, PriceConfig)
+    except msgspec.ValidationError as error:
+        raise Unprocessable(f"--price {text}: {error}", hint="Such as prompt=0.27,completion=1.10.") from None
 
 
 def _overrides(wish: Wish) -> dict[str, object]:

@@ -30,7 +30,8 @@ STYLES = {
     "undecided": "yellow",
 }
 RATES = frozenset({"errors", "departures"})
-COUNTS = frozenset({"tokens"})
+FORMS = {"tokens": "{:.1f}", "cost": "{:.4g}"}
+NAMES = {"cost": "cost of a million tokens", "tokens": "tokens an answer"}
 
 
 def upgrades_table(views: Sequence[UpgradeView]) -> Table:
@@ -113,23 +114,26 @@ def _sides(sides: tuple[Side, Side]) -> Table:
         cells = [_times(getattr(one, f"{field}_p50"), getattr(one, f"{field}_p95")) for one in numbers]
         if any(cell != "-" for cell in cells):
             table.add_row(f"{name} p50 · p95", *cells)
+    if any(one.tokens for one in numbers):
+        prices = [one.cost_per_million for one in numbers]
+        table.add_row("a million tokens", *("no price" if one is None else f"{one:.4g}" for one in prices))
     return table
 
 
 def _metrics(verdict: VerdictView) -> Table:
     table = _table("compared", "old", "new", "effect", "interval", "p", "")
     for one in verdict.metrics:
-        if one.old is None and one.new is None:
+        if one.old is None and one.new is None and not one.note:
             continue
         interval = "-" if one.low is None else f"{_effect(one, one.low)} … {_effect(one, one.high)}"
         table.add_row(
-            one.name,
+            NAMES.get(one.name, one.name),
             _value(one, one.old),
             _value(one, one.new),
             _effect(one, one.effect),
             interval,
-            "-" if one.p is None else f"{one.p:.2g}",
-            _styled(one.verdict),
+            "-" if one.p is None or one.note else f"{one.p:.2g}",
+            Text(one.note) if one.note else _styled(one.verdict),
         )
     return table
 
@@ -139,7 +143,8 @@ def _value(metric: MetricView, value: float | None) -> str:
         return "-"
     if metric.name in RATES:
         return f"{value:.2%}"
-    return f"{value:.1f}" if metric.name in COUNTS else _milliseconds(value)
+    form = FORMS.get(metric.name)
+    return form.format(value) if form else _milliseconds(value)
 
 
 def _effect(metric: MetricView, value: float | None) -> str:

@@ -79,14 +79,29 @@ class ReleaseCounts(msgspec.Struct, kw_only=True, omit_defaults=True):
     gaps: Times = msgspec.field(default_factory=Times)
     tokens: int = 0
     """Of prompts and answers."""
+    priced: int = 0
+    """Answers whose price is known, and the tokens of those: what `cost` (nano-units) is for."""
+    priced_tokens: int = 0
     cost: int = 0
-    """In the smallest unit of money, where prices are known; 0 otherwise."""
 
     def add(self, other: "ReleaseCounts") -> None:
-        for name in ("started", "ended", "errors", "left", "mirrored", "tokens", "cost"):
+        for name in _SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in ("seconds", "first", "gaps"):
             getattr(self, name).add(getattr(other, name))
+
+
+_SUMS = (
+    "started",
+    "ended",
+    "errors",
+    "left",
+    "mirrored",
+    "tokens",
+    "priced",
+    "priced_tokens",
+    "cost",
+)
 
 
 class ReleaseReport(msgspec.Struct, kw_only=True, omit_defaults=True):

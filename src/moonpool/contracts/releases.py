@@ -19,6 +19,8 @@ from msgspec import Meta
 
 from moonpool.contracts.config import SERVICES, EngineConfig, LimitConfig, ModelConfig, PositiveInt
 from moonpool.contracts.manifest import Manifest
+from moonpool.contracts.money import PriceConfig, token_price
+from moonpool.contracts.usage import TokenPrice
 
 GATEWAY = "gateway"
 MODULES = (*SERVICES, GATEWAY)
@@ -73,12 +75,15 @@ class EndpointSource(
     """An OpenAI-compatible endpoint that somebody else runs; for the inference service only.
 
     `url` ends where paths like `/chat/completions` begin; `model` is the name there ("": as it was asked
-    for). `api_key_env` names an environment variable of the gateway.
+    for). `api_key_env` names an environment variable of the gateway. `price` is what it takes for its tokens,
+    by which upgrades compare it; clients pay what their model's alias costs. Unset, it is no part of the
+    digest.
     """
 
     url: Annotated[str, Meta(pattern=r"^https?://")]
     model: str = ""
     api_key_env: str = ""
+    price: PriceConfig | msgspec.UnsetType = msgspec.UNSET
 
 
 Source = PackageSource | EnvironmentSource | CommandSource | ImageSource | EndpointSource
@@ -157,6 +162,17 @@ def digest_of(release: Release) -> str:
     """SHA-256 (hex) over what the release is: not over its label, who added it, when, and why."""
     what = (release.service, release.source, release.overrides, release.manifest)
     return sha256(msgspec.json.encode(what, order="deterministic")).hexdigest()
+
+
+def prices_of(release: Release) -> dict[str, TokenPrice]:
+    """What its tokens cost by its own word, by alias ("": any). Raises ValueError for one that cannot be."""
+    source = release.source
+    if isinstance(source, EndpointSource):
+        told = {"": None if source.price is msgspec.UNSET else source.price}
+    else:
+        told = {alias: model.price for alias, model in release.overrides.models.items()}
+    found = {alias: token_price(price) for alias, price in told.items()}
+    return {alias: price for alias, price in found.items() if price is not None}
 
 
 def sealed(release: Release) -> Release:

@@ -165,6 +165,9 @@ class Numbers(msgspec.Struct, frozen=True, kw_only=True):
     gap_p50: float | None = None
     gap_p95: float | None = None
     tokens: int = 0
+    """Of prompts and answers."""
+    cost_per_million: float | None = None
+    """What a million of them cost, in the currency. None: no price is known."""
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,6 +191,8 @@ class MetricView(msgspec.Struct, frozen=True, kw_only=True):
     high: float | None = None
     p: float | None = None
     verdict: str = ""
+    note: str = ""
+    """What there is to know about it beyond numbers: why it is not compared."""
 
 
 class VerdictView(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
+from moonpool.contracts.money import cost
 from moonpool.contracts.release_stats import (
     BOUNDS,
     BUCKETS,
@@ -21,6 +22,7 @@ from moonpool.contracts.release_stats import (
     Times,
     middle,
 )
+from moonpool.contracts.usage import TokenPrice
 from moonpool.core.body import Outcome
 from moonpool.core.clock import Clock
 from moonpool.core.context import Attempt, Context
@@ -37,6 +39,7 @@ class _Arm:
     """One release's numbers since the last report."""
 
     __slots__ = (
+        "cost",
         "ended",
         "errors",
         "first",
@@ -45,6 +48,8 @@ class _Arm:
         "gaps_sum",
         "left",
         "mirrored",
+        "priced",
+        "priced_tokens",
         "seconds",
         "seconds_sum",
         "started",
@@ -52,7 +57,8 @@ class _Arm:
     )
 
     def __init__(self) -> None:
-        self.started = self.ended = self.errors = self.left = self.mirrored = self.tokens = 0
+        self.started = self.ended = self.errors = self.left = self.mirrored = 0
+        self.tokens = self.priced = self.priced_tokens = self.cost = 0
         self.seconds, self.first, self.gaps = [0] * BUCKETS, [0] * BUCKETS, [0] * BUCKETS
         self.seconds_sum = self.first_sum = self.gaps_sum = 0.0
 
@@ -73,6 +79,9 @@ class _Arm:
             left=self.left,
             mirrored=self.mirrored,
             tokens=self.tokens,
+            priced=self.priced,
+            priced_tokens=self.priced_tokens,
+            cost=self.cost,
             seconds=_times(self.seconds, self.seconds_sum),
             first=_times(self.first, self.first_sum),
             gaps=_times(self.gaps, self.gaps_sum),
@@ -92,10 +101,16 @@ def _times(cells: list[int], total: float) -> Times:
     )
 
 
+def charged(ctx: Context, answered: Attempt) -> TokenPrice | None:
+    """What the client pays for the answer: the price of its alias. None: it has none."""
+    price: TokenPrice | None = None if ctx.tariff is None else ctx.tariff.prices.get(ctx.model)
+    return price
+
+
 class ReleaseStats:
     """`followed` gives the versions of the routing documents by service, empty while no upgrade runs:
-    then nothing is counted and nothing told. `capped` is the version router's `take_capped`. `name` is the
-    gateway's instance, unique among all."""
+    then nothing is counted and nothing told. `capped` is the version router's `take_capped`, `price` is
+    what tokens of an answer cost (None: not known). `name` is the gateway's instance, unique among all."""
 
     def __init__(
         self,
@@ -112,6 +127,7 @@ class ReleaseStats:
         self._log = log
         self._followed = followed
         self.capped = capped
+        self.price: Callable[[Context, Attempt], TokenPrice | None] = charged
         self._arms: dict[tuple[str, str], _Arm] = {}
         self._sequence = 0
         self._since = clock.monotonic()
@@ -162,8 +178,15 @@ class ReleaseStats:
         arm.seconds_sum += seconds
         if first is not None:
             arm.streamed(first - began, (last - first) / (chunks - 1) if chunks > 1 else None)
-        if ctx.usage is not None:
-            arm.tokens += ctx.usage.prompt_tokens + ctx.usage.completion_tokens
+        usage = ctx.usage
+        if usage is not None:
+            tokens = usage.prompt_tokens + usage.completion_tokens
+            arm.tokens += tokens
+            price = self.price(ctx, answered)
+            if price is not None:
+                arm.priced += 1
+                arm.priced_tokens += tokens
+                arm.cost += cost(usage, price)
 
     def _failed(self, service: str, attempts: Sequence[Attempt]) -> None:
         for attempt in attempts:

@@ -33,6 +33,9 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     """Of an external one: the model's name there; "" as it was asked for."""
     api_key_env: str = ""
     """Of an external one: names the variable of the gateway's environment that holds its key."""
+    prices: dict[str, tuple[int, int, int]] = {}
+    """What tokens of its release cost, by the model's alias ("": any): pico-units of the currency for one
+    of a prompt, a cached prompt and an answer. Empty: what the alias costs."""
     reason: str = ""
     """Why it is in this state, when that is not obvious."""
 

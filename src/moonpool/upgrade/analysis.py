@@ -1,13 +1,14 @@
 """New against old, on evidence: what may the upgrade do next? Pure.
 
 Fed with what gateways counted of both releases in the same seconds (contracts/release_stats.py), it tests
-five measures with the always-valid tests of sequential.py, so that it may be asked after every report:
+six measures with the always-valid tests of sequential.py, so that it may be asked after every report:
 
     errors        failed answers: 5xx, and streams that broke or ended too soon            0.50 of alpha
     first token   how often a release is beyond the old one's own quartiles and tails      0.20
     token gap     the same; a stream counts once, with its mean                            0.10
     departures    clients that left before their answer was there                          0.10
-    tokens        tokens for an answer, which is what it costs, by blocks of answers       0.10
+    cost          money for a token, where prices are known, by blocks of answers          0.05
+    tokens        tokens for an answer, by blocks of answers                               0.05
 
 All together raise a false alarm with probability alpha at most over a whole upgrade. Each has its mirror
 image (is the old one worse?), which is how `better` is found. The split is tested where a request is what is
@@ -19,12 +20,26 @@ import msgspec
 from moonpool.contracts.release_stats import ReleaseCounts
 from moonpool.contracts.routing import Unit
 from moonpool.contracts.upgrades import AnalysisPlan, MetricView, VerdictView
-from moonpool.upgrade.costs import CostComparison
+from moonpool.upgrade.costs import (
+    CostComparison,
+    compare_money,
+    compare_tokens,
+    money_of,
+    tokens_of,
+    unpriced,
+)
 from moonpool.upgrade.rates import Backlog, RateComparison
 from moonpool.upgrade.sequential import RateTest, SplitTest
 from moonpool.upgrade.times import TimesComparison
 
-SHARES = {"errors": 0.5, "first token": 0.2, "token gap": 0.1, "departures": 0.1, "tokens": 0.1}
+SHARES = {
+    "errors": 0.5,
+    "first token": 0.2,
+    "token gap": 0.1,
+    "departures": 0.1,
+    "cost": 0.05,
+    "tokens": 0.05,
+}
 """Of alpha: a union bound, most for what hurts most."""
 SPLIT_ALPHA = 0.001
 """A split is called broken on stronger evidence: it invalidates everything else (as Lindon & Malek do)."""
@@ -43,7 +58,8 @@ class Analysis(msgspec.Struct, kw_only=True):
     departures: RateComparison
     first: TimesComparison
     gaps: TimesComparison
-    cost: CostComparison
+    money: CostComparison
+    tokens: CostComparison
     split: SplitTest = msgspec.field(default_factory=SplitTest)
     backlog: Backlog = msgspec.field(default_factory=Backlog)
 
@@ -59,7 +75,8 @@ class Analysis(msgspec.Struct, kw_only=True):
         self.departures.observe((old.ended, old.left), (new.ended, new.left), begun, mature)
         self.first.observe(old.first, new.first, mature)
         self.gaps.observe(old.gaps, new.gaps, mature)
-        self.cost.observe(old, new)
+        self.money.observe(money_of(old), money_of(new))
+        self.tokens.observe(tokens_of(old), tokens_of(new))
         if share is not None and self.unit is Unit.REQUEST:
             self.split.observe(old.started, new.started, share)
 
@@ -72,7 +89,8 @@ class Analysis(msgspec.Struct, kw_only=True):
             self.first.view(alpha * SHARES["first token"]),
             self.gaps.view(alpha * SHARES["token gap"]),
             self.departures.view(alpha * SHARES["departures"]),
-            self.cost.view(alpha * SHARES["tokens"]),
+            self.money.view(alpha * SHARES["cost"], unpriced(self.money, self.tokens)),
+            self.tokens.view(alpha * SHARES["tokens"]),
         )
         kind, reason = self._decide(metrics, minimum)
         return VerdictView(kind=kind, reason=reason, metrics=metrics)
@@ -109,7 +127,8 @@ class Analysis(msgspec.Struct, kw_only=True):
             "first token": self.first.worse.evidence,
             "token gap": self.gaps.worse.evidence,
             "departures": self.departures.worse.evidence,
-            "tokens": self.cost.worse.evidence,
+            "cost": self.money.worse.evidence,
+            "tokens": self.tokens.worse.evidence,
         }
         return evidence[name].now * SUSPICIOUS * self.plan.alpha * SHARES[name] >= 1.0
 
@@ -123,7 +142,8 @@ def begin(plan: AnalysisPlan, unit: Unit) -> Analysis:
         departures=RateComparison(name="departures", worse=RateTest(margin=plan.error_margin)),
         first=TimesComparison.begin("first token", plan.first_token_margin),
         gaps=TimesComparison.begin("token gap", plan.gap_margin),
-        cost=CostComparison(margin=plan.cost_margin),
+        money=compare_money(plan.cost_margin),
+        tokens=compare_tokens(plan.cost_margin),
     )
 
 
@@ -133,6 +153,8 @@ def tell(metric: MetricView) -> str:
         return metric.name
     if metric.name in ("errors", "departures"):
         return f"{metric.name} {metric.new:.2%} instead of {metric.old:.2%}"
+    if metric.name == "cost":
+        return f"{metric.new:.4g} for a million tokens instead of {metric.old:.4g}"
     if metric.name == "tokens":
         return f"{metric.new:.0f} tokens for an answer instead of {metric.old:.0f}"
     return f"{metric.name} {metric.new * 1000:.0f} ms instead of {metric.old * 1000:.0f} ms"

@@ -13,6 +13,9 @@ import msgspec
 from moonpool.contracts.upgrades import AnalysisPlan, MetricView, VerdictView
 from moonpool.upgrade.analysis import tell
 
+FORESEEABLE = 1_000_000
+"""Requests beyond which it is not said how many are missing: the estimate is none any more, and the
+difference, if there is one, is not to be measured here."""
 RATES = frozenset({"errors", "departures"})
 POINTS = 0.005
 """Half a point of a rate matters, where the plan names no margin."""
@@ -30,7 +33,8 @@ class Recommendation(StrEnum):
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """`more` is about how many requests are missing until every interval is as narrow as what matters;
-    None: not to be said, or nothing is missing. `telling` are the measures that decided."""
+    None: not to be said (more than a million, for one), or nothing is missing. `telling` are the measures
+    that decided."""
 
     recommendation: Recommendation
     reason: str
@@ -66,6 +70,8 @@ def conclude(
         reason = f"{old} and {new} are alike in all that matters: promote {new} if it has other merits."
         return Result(recommendation=Recommendation.EITHER, reason=reason, exposed=exposed)
     count = f" About {more} more requests would tell." if more else ""
+    if more is not None and more > FORESEEABLE:
+        more, count = None, " More than a million more would: no measurable difference at this traffic."
     doubt = verdict.reason if verdict.kind == "undecided" else "a difference that matters is not ruled out"
     return Result(
         recommendation=Recommendation.WAIT,

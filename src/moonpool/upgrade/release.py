@@ -26,6 +26,7 @@ from moonpool.contracts.releases import (
     ReleaseList,
     ReleaseState,
     digest_of,
+    prices_of,
 )
 from moonpool.core.errors import Conflict, NotFound
 from moonpool.upgrade.faults import Fault, refuse
@@ -65,6 +66,7 @@ def faults_of(release: Release) -> tuple[Fault, ...]:
         found.append(Fault("digest", "the digest is not that of this release", "Leave it out."))
     found += _faults_of_source(release)
     found += _faults_of_overrides(release)
+    found += _fault_of_prices(release)
     return tuple(found)
 
 
@@ -94,6 +96,16 @@ def _faults_of_source(release: Release) -> list[Fault]:
     if release.manifest is not None and release.manifest.service != release.service:
         found.append(Fault("manifest.service", f"it is the manifest of {release.manifest.service!r}"))
     return found
+
+
+def _fault_of_prices(release: Release) -> list[Fault]:
+    try:
+        prices_of(release)
+    except ValueError as error:
+        where = "source.price" if isinstance(release.source, EndpointSource) else "overrides.models"
+        hint = "It is for a million tokens, in the currency, like prompt: 0.27."
+        return [Fault(where, f"the price cannot be: {error}", hint)]
+    return []
 
 
 def _faults_of_overrides(release: Release) -> list[Fault]:

@@ -12,6 +12,7 @@ from moonpool.contracts.release_stats import ReleaseCounts, ReleaseReport
 from moonpool.contracts.routing import FULL
 from moonpool.contracts.upgrades import HardLimits, Numbers, UpgradePlan, VerdictView
 from moonpool.upgrade.analysis import SPLIT_ALPHA, Analysis, begin
+from moonpool.upgrade.costs import A_MILLION
 from moonpool.upgrade.gates import Judgement, Verdict
 from moonpool.upgrade.strategies import Course
 
@@ -203,4 +204,5 @@ def _numbers(counts: ReleaseCounts, per_second: float) -> Numbers:
         gap_p50=counts.gaps.quantile(0.5),
         gap_p95=counts.gaps.quantile(0.95),
         tokens=counts.tokens,
+        cost_per_million=counts.cost * A_MILLION / counts.priced_tokens if counts.priced_tokens else None,
     )

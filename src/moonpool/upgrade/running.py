@@ -14,7 +14,7 @@ from structlog.typing import FilteringBoundLogger
 
 from moonpool.contracts.release_stats import ReleaseReport
 from moonpool.contracts.routing import FULL, Unit
-from moonpool.contracts.upgrades import Phase
+from moonpool.contracts.upgrades import Numbers, Phase
 from moonpool.core.clock import Clock
 from moonpool.core.errors import MoonpoolError
 from moonpool.ports.spawner import Fleet
@@ -166,9 +166,18 @@ class Running:
             found[label] = (
                 f"{it.ready} of {it.wanted} ready, {numbers.requests} requests, {numbers.errors} errors"
             )
+        if old.tokens or new.tokens:
+            found["cost"] = _cost(old, new)
         if seen.verdict.reason:
             found["verdict"] = f"{seen.verdict.kind}: {seen.verdict.reason}"
         return found
+
+
+def _cost(old: Numbers, new: Numbers) -> str:
+    """What tokens cost, for the history."""
+    if old.cost_per_million is None or new.cost_per_million is None:
+        return f"prices not known, tokens compared: {new.tokens} of new, {old.tokens} of old"
+    return f"{new.cost_per_million:.4g} for a million tokens instead of {old.cost_per_million:.4g}"
 
 
 def _told(upgrade: Upgrade, after: State) -> str:

@@ -87,6 +87,8 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     sockets: tuple[socket.socket, ...]
     log: Path
     drain_timeout: float
+    prices: dict[str, tuple[int, int, int]] = {}
+    """As ports.discovery.Instance has them."""
 
 
 class Keeper:
@@ -131,6 +133,7 @@ class Keeper:
             endpoint=slot.endpoint,
             own=slot.probe.endpoint if slot.probe.endpoint != slot.endpoint else "",
             since=clock.time(),
+            prices=slot.prices,
         )
 
     def start(self) -> None:

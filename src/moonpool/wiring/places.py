@@ -7,7 +7,9 @@ instance's own for as long as its place is taken.
 import socket
 from pathlib import Path
 
-from moonpool.contracts.releases import FIRST, CommandSource, EndpointSource, Release
+from msgspec.structs import astuple
+
+from moonpool.contracts.releases import FIRST, CommandSource, EndpointSource, Release, prices_of
 from moonpool.wiring.foreign import PORT, listens_itself
 from moonpool.wiring.keeper import Probe, Slot
 from moonpool.wiring.layout import Layout
@@ -74,6 +76,7 @@ class Places:
             sockets=(*own, *self._public) if module.public else tuple(own),
             log=self.log(name, release.label),
             drain_timeout=self._drain_timeout if overridden is None else overridden,
+            prices={alias: astuple(price) for alias, price in prices_of(release).items()},
         )
         self._taken[name, number] = slot
         return slot

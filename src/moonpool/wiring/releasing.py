@@ -4,12 +4,14 @@ from collections.abc import Callable
 
 from moonpool.balancing.tiers import Tier
 from moonpool.contracts.manifest import Route
+from moonpool.contracts.usage import TokenPrice
 from moonpool.core.component import Component
-from moonpool.core.context import Context
+from moonpool.core.context import Attempt, Context
 from moonpool.core.errors import Unavailable
 from moonpool.core.handler import Handler
 from moonpool.core.message import Request, Response
 from moonpool.gateway.app import Upstream
+from moonpool.middleware.release_stats import charged
 from moonpool.upgrade.mirror import Mirroring
 from moonpool.upgrade.routing_filter import ReleaseRoutes, VersionRouter
 from moonpool.wiring.infrastructure import Infrastructure
@@ -35,9 +37,15 @@ class Releasing:
         self.routes = ReleaseRoutes(build)
         self.router = VersionRouter(infrastructure.random.random, self.routes, self.stats.started)
         self.stats.capped = self.router.take_capped
+        self.stats.price = self._price
+        self._pools = infrastructure.pools
         self.mirror = Mirroring(self.router, self._send_copy, self.stats.ended, infrastructure.log)
         follower = RoutingFollower(self.router, infrastructure.documents, infrastructure.pools)
         self.components: list[Component] = [follower, self.stats, self.mirror]
+
+    def _price(self, ctx: Context, answered: Attempt) -> TokenPrice | None:
+        """What the tokens of an answer cost: by the word of the release that gave it, else by its alias."""
+        return self._pools.price(answered.endpoint, ctx.model) or charged(ctx, answered)
 
     async def _send_copy(self, ctx: Context, request: Request) -> Response:
         """One attempt at the release in the shadow, or none."""

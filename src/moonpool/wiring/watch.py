@@ -101,6 +101,7 @@ class Watch:
             external=True,
             model=source.model,
             api_key_env=source.api_key_env,
+            prices=slot.prices,
         )
 
     def start(self) -> None:

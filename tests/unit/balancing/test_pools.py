@@ -1,4 +1,7 @@
+from msgspec import structs
+
 from moonpool.balancing.pools import Pools
+from moonpool.contracts.usage import TokenPrice
 from moonpool.ports.discovery import Instance, Topology
 
 
@@ -11,6 +14,20 @@ def instance(name: str, number: str, state: str = "ready", endpoint: str | None 
 
 def test_no_topology_no_endpoints() -> None:
     assert Pools().endpoints("chat") == []
+
+
+def test_what_a_release_says_of_its_price() -> None:
+    pools = Pools()
+    any_model = structs.replace(instance("inference", "0"), prices={"": (1, 2, 3)})
+    one_model = structs.replace(instance("inference", "1"), prices={"small": (4, 5, 6)})
+    pools.update(Topology(1, (any_model, one_model, instance("inference", "2"))))
+
+    assert pools.price("inference-0", "small") == TokenPrice(1, 2, 3)
+    assert pools.price("inference-1", "small") == TokenPrice(4, 5, 6)
+    assert pools.price("inference-1", "large") is None
+    assert pools.price("inference-2", "small") is None
+    pools.update(Topology(2, (one_model,)))
+    assert pools.price("inference-0", "small") is None
 
 
 def test_an_instance_that_stays_keeps_what_is_known_of_it() -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from moonpool.cli.release_wish import Wish, next_label, release_of, source_words
+from moonpool.contracts.money import PriceConfig
 from moonpool.contracts.releases import CommandSource, EndpointSource, EnvironmentSource, PackageSource
 from moonpool.core.errors import Unprocessable
 
@@ -24,6 +25,11 @@ def made(**words):
             {"url": "https://h/v1/", "model": "m", "api_key_env": "KEY"},
             EndpointSource(url="https://h/v1", model="m", api_key_env="KEY"),
             "https://h/v1 m",
+        ),
+        (
+            {"url": "https://h/v1", "price": "prompt=0.27, completion=1.1"},
+            EndpointSource(url="https://h/v1", price=PriceConfig(prompt=0.27, completion=1.1)),
+            "https://h/v1",
         ),
         ({"environment": Path("/e")}, EnvironmentSource(path="/e"), "/e"),
     ],
@@ -55,6 +61,10 @@ def test_settings_are_yaml_at_a_path():
     [
         ({"url": "http://x", "command": "x"}, "one source"),
         ({"model": "m"}, "belong to --url"),
+        ({"price": "prompt=1"}, "belong to --url"),
+        ({"url": "http://x", "price": "prompt"}, "NAME=VALUE"),
+        ({"url": "http://x", "price": "prompt=cheap"}, "no number"),
+        ({"url": "http://x", "price": "answer=1"}, "unknown field"),
         ({"url": "ftp://x"}, "regex"),
         ({"command": "'"}, "cannot be read"),
         ({"settings": ("engine",)}, "NAME=VALUE"),

@@ -159,6 +159,28 @@ def test_status_draws_both_releases(platform: Platform) -> None:
     assert "no upgrades yet" in run("status").stderr
 
 
+def test_status_tells_what_tokens_cost_or_that_nobody_knows(platform: Platform) -> None:
+    cost = MetricView(name="cost", old=1.1, new=2.2, effect=1.0, p=0.001, verdict="worse")
+    sides = {
+        label: Side(release=label, numbers=Numbers(requests=9, tokens=900, cost_per_million=price))
+        for label, price in (("v1", 1.1), ("v2", 2.2))
+    }
+    both = VerdictView(kind="worse", reason="dear", metrics=(cost,))
+    platform.answers = [view(old=sides["v1"], new=sides["v2"], verdict=both)]
+    lines = {line.split("  ")[0]: line for line in run("status", "chat").stdout.splitlines()}
+    assert lines["a million tokens"].split()[3:] == ["1.1", "2.2"]
+    assert lines["cost of a million tokens"].split()[5:] == ["1.1", "2.2", "+100.0%", "-", "0.001", "worse"]
+
+    unknown = MetricView(name="cost", new=2.2, p=1.0, note="no price is known of the old release")
+    free = Side(release="v1", numbers=Numbers(requests=9, tokens=900))
+    platform.answers = [
+        view(old=free, new=sides["v2"], verdict=VerdictView(kind="fine", reason="", metrics=(unknown,)))
+    ]
+    shown = run("status", "chat").stdout
+    assert "no price  2.2" in shown
+    assert "no price is known of the old release" in shown
+
+
 @pytest.mark.parametrize("word", ["pause", "resume", "promote", "abort", "rollback"])
 def test_words_are_passed_on(platform: Platform, word: str) -> None:
     platform.answers = [view("paused")]

@@ -6,19 +6,25 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from moonpool.contracts.config import SERVICES
+from moonpool.contracts.config import SERVICES, ModelConfig, TargetConfig
+from moonpool.contracts.money import PriceConfig
 from moonpool.contracts.releases import (
     MODULES,
     RUNNING,
     CommandSource,
+    EndpointSource,
     EnvironmentSource,
     Overrides,
     Release,
     ReleaseState,
     digest_of,
+    prices_of,
     sealed,
 )
+from moonpool.contracts.usage import TokenPrice
 
+DIGEST = "00ad7f5586ff75ae04a8fdafaadbeb5f712fbfa047bbaeeb897e2720518bf4c6"
+"""Of an endpoint, as it was made before releases had prices."""
 RELEASE = sealed(Release(service="chat", label="v2"))
 
 
@@ -71,3 +77,25 @@ def test_names() -> None:
     assert RELEASE.name == "chat@v2"
     assert (*SERVICES, "gateway") == MODULES
     assert ReleaseState.STOPPED not in RUNNING
+
+
+def test_a_release_may_say_what_its_tokens_cost() -> None:
+    price = PriceConfig(prompt=0.27, cached_prompt=0.07, completion=1.1)
+    endpoint = Release(
+        service="inference", label="far", source=EndpointSource(url="https://h/v1", price=price)
+    )
+    model = ModelConfig(targets=(TargetConfig(local="x.gguf"),), price=price)
+    ours = Release(service="inference", label="big", overrides=Overrides(models={"small": model}))
+
+    assert prices_of(endpoint) == {"": TokenPrice(270_000, 70_000, 1_100_000)}
+    assert prices_of(ours) == {"small": TokenPrice(270_000, 70_000, 1_100_000)}
+    assert prices_of(RELEASE) == {}
+    free = replace(endpoint, source=EndpointSource(url="https://h/v1", price=PriceConfig()))
+    assert prices_of(free) == {}, "nothing is no price"
+
+
+def test_an_endpoint_without_a_price_is_the_release_it_was_before_there_were_prices() -> None:
+    source = EndpointSource(url="https://h/v1")
+
+    assert b"price" not in msgspec.json.encode(source)
+    assert digest_of(Release(service="inference", label="far", source=source)) == DIGEST

@@ -4,11 +4,21 @@ import msgspec
 import pytest
 import structlog
 
-from moonpool.contracts.release_stats import BOUNDS, BUCKETS, TOPIC, ReleaseReport, Times, middle
+from moonpool.contracts.release_stats import (
+    BOUNDS,
+    BUCKETS,
+    TOPIC,
+    ReleaseCounts,
+    ReleaseReport,
+    Times,
+    middle,
+)
+from moonpool.contracts.usage import TokenPrice, Usage
 from moonpool.core.body import Outcome
 from moonpool.core.clock import ManualClock
 from moonpool.core.context import Attempt, Context
 from moonpool.core.errors import Unavailable
+from moonpool.middleware.money import Tariff
 from moonpool.middleware.release_stats import ReleaseStats
 
 
@@ -31,12 +41,19 @@ class Gateway:
             "gateway-0", self.log, self.clock, structlog.get_logger(), lambda: self.followed
         )
         self.stats.counting = True
+        self.tariff: Tariff | None = None
 
     def request(
-        self, *attempts: tuple[str, int | None], outcome: Outcome = Outcome.COMPLETED, **more
+        self,
+        *attempts: tuple[str, int | None],
+        outcome: Outcome = Outcome.COMPLETED,
+        usage: Usage | None = None,
+        **more,
     ) -> None:
         ctx = Context(self.clock)
         ctx.service = "chat"
+        ctx.model, ctx.usage = "small", usage
+        ctx.tariff = self.tariff
         for release, status in attempts:
             attempt = Attempt("unix:x", release, self.clock.monotonic())
             attempt.status = status
@@ -129,3 +146,52 @@ def test_times_add_up() -> None:
     one.add(two)
     assert (one.count, one.sum, one.cells) == (3, 10.0, {3: 3, 9: 0})
     assert Times().quantile(0.5) is None
+
+
+USAGE = Usage(prompt_tokens=100, cached_tokens=60, completion_tokens=10)
+
+
+async def test_what_an_answer_costs_is_told_with_its_cached_tokens_at_their_price(gateway: Gateway) -> None:
+    gateway.tariff = Tariff({"small": TokenPrice(270_000, 70_000, 1_100_000)}, "gateway-0")
+    gateway.request(("v1", 200), usage=USAGE)
+    gateway.request(("v1", 200), usage=USAGE)
+    gateway.request(("v1", 500), usage=USAGE)
+    gateway.request(("v1", 200))  # nobody counted its tokens
+
+    told = (await gateway.told())["v1"]
+
+    each = 40 * 270 + 60 * 70 + 10 * 1_100
+    assert (told.tokens, told.priced, told.priced_tokens, told.cost) == (220, 2, 220, 2 * each)
+
+
+async def test_without_a_price_tokens_are_told_and_no_cost(gateway: Gateway) -> None:
+    gateway.request(("v1", 200), usage=USAGE)
+    gateway.tariff = Tariff({"large": TokenPrice(1, 1, 1)}, "gateway-0")
+    gateway.request(("v1", 200), usage=USAGE)
+
+    told = (await gateway.told())["v1"]
+
+    assert (told.tokens, told.priced, told.priced_tokens, told.cost) == (220, 0, 0, 0)
+
+
+async def test_a_release_may_have_a_price_of_its_own(gateway: Gateway) -> None:
+    own = {"v2": TokenPrice(2_000_000, 2_000_000, 2_000_000)}
+    gateway.stats.price = lambda ctx, answered: own.get(answered.release)
+    gateway.request(("v1", 200), usage=USAGE)
+    gateway.request(("v2", 200), usage=USAGE)
+
+    told = await gateway.told()
+
+    assert (told["v1"].priced, told["v2"].priced, told["v2"].cost) == (0, 1, 110 * 2_000)
+
+
+def test_counts_of_several_reports_add_up() -> None:
+    every = {"started": 1, "ended": 2, "errors": 3, "left": 4, "mirrored": 5, "tokens": 6}
+    money = {"priced": 7, "priced_tokens": 8, "cost": 9}
+    one = ReleaseCounts(service="chat", release="v1", **every, **money)
+    one.add(ReleaseCounts(service="chat", release="v1", **every, **money))
+
+    numbers = {name: getattr(one, name) for name in ReleaseCounts.__struct_fields__}
+    assert {n: v for n, v in numbers.items() if isinstance(v, int)} == {
+        name: 2 * value for name, value in {**every, **money}.items()
+    }

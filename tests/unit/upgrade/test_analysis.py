@@ -91,6 +91,21 @@ def test_each_kind_of_harm_is_found(new: Arm, measure: str, share: float, within
     assert [metric.name for metric in verdict.metrics if metric.verdict == "worse"] == [measure]
 
 
+def test_a_release_whose_model_is_twice_as_dear_is_found() -> None:
+    second, verdict = simulate(1, Arm(price=1_100), Arm(price=2_200))
+
+    assert second <= 40
+    assert verdict.kind == "worse"
+    assert verdict.reason == "2.2 for a million tokens instead of 1.1"
+
+
+def test_without_prices_tokens_are_compared_and_that_is_said() -> None:
+    cost = {m.name: m for m in simulate(1, GOOD, Arm(price=2_200), seconds=30)[1].metrics}["cost"]
+
+    assert (cost.verdict, cost.old, cost.effect) == ("", None, None)
+    assert cost.note == "no price is known of the old release: tokens are compared"
+
+
 def test_a_harm_is_told_with_its_size() -> None:
     verdict = simulate(3, GOOD, Arm(errors=0.2))[1]
     errors = verdict.metrics[0]

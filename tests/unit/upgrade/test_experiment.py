@@ -55,6 +55,14 @@ def test_nothing_found_is_not_nothing_there() -> None:
     assert narrow.more < wide.more
 
 
+def test_what_would_take_more_than_a_million_requests_is_not_counted_out() -> None:
+    result = said("fine", errors(-0.9, 0.9))
+
+    assert (result.recommendation, result.more) == (Recommendation.WAIT, None)
+    assert result.reason.endswith("More than a million more would: no measurable difference at this traffic.")
+    assert (said("fine", errors(-0.03, 0.03)).more or 0) < 1_000_000
+
+
 def test_what_is_better_in_one_and_worse_in_another_is_a_persons_to_weigh() -> None:
     result = said("worse", errors(0.01, 0.02, "worse"), first(-0.4, -0.2, "better"))
 

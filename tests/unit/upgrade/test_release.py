@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from moonpool.contracts.config import EngineConfig, LimitConfig, ModelConfig, TargetConfig
 from moonpool.contracts.manifest import Manifest
+from moonpool.contracts.money import PriceConfig
 from moonpool.contracts.releases import (
     MODULES,
     CommandSource,
@@ -72,6 +73,13 @@ def test_a_release_is_what_it_was_when_it_is_read_again(source: Any) -> None:
         (
             {"service": "inference", "source": EndpointSource(url="http://x/v1", api_key_env="sk-123")},
             "source.api_key_env",
+        ),
+        (
+            {
+                "service": "inference",
+                "source": EndpointSource(url="http://x/v1", price=PriceConfig(prompt=-1)),
+            },
+            "source.price",
         ),
         (
             {

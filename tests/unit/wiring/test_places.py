@@ -2,6 +2,7 @@ import socket
 
 import pytest
 
+from moonpool.contracts.money import PriceConfig
 from moonpool.contracts.releases import CommandSource, EndpointSource, Overrides, Release
 from moonpool.wiring.foreign import listens_itself
 from moonpool.wiring.layout import Layout
@@ -78,4 +79,9 @@ def test_a_program_is_handed_a_socket_or_told_where(places, argv, listening, sch
 
 def test_an_endpoint_takes_a_place_without_a_socket(places):
     slot = places.take(CHAT, release(source=EndpointSource(url="https://far/v1")))
-    assert (slot.endpoint, slot.sockets) == ("https://far/v1", ())
+    assert (slot.endpoint, slot.sockets, slot.prices) == ("https://far/v1", (), {})
+
+
+def test_a_place_knows_what_its_release_says_of_its_price(places):
+    source = EndpointSource(url="https://far/v1", price=PriceConfig(prompt=0.5, completion=1.0))
+    assert places.take(CHAT, release(source=source)).prices == {"": (500_000, 500_000, 1_000_000)}
