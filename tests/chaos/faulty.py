@@ -5,7 +5,8 @@
 
 A fault belongs to the `model` that requests name ("*": all others), so that one process can fail in many
 ways at once. `GET /_stats` counts, `GET /_log?model=M` tells what arrived, `POST /_listen` opens one more
-port, `POST /_close_idle` ends the connections that carry no request, `POST /_clear` mends everything.
+port, `POST /_close_idle` ends the connections that carry no request, `POST /_seen` tells that the client of
+`prompt` has seen the beginning of its answer, `POST /_clear` mends everything.
 Times in the log are of the system's monotonic clock, which processes share.
 """
 
@@ -17,12 +18,12 @@ import signal
 import socket
 import sys
 import time
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from faulty_answers import answer, encode, error, models
+from faulty_answers import answer, encode, error, models, prompted
 from faulty_faults import KINDS, Fault, perform
 from faulty_wire import Connection, Gone, Request
 
@@ -95,6 +96,7 @@ class Injector:
         self._listeners: dict[int, Listener] = {}
         self._connections: set[Connection] = set()
         self._log: deque[dict[str, Any]] = deque(maxlen=LOGGED)
+        self._seen: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._accepted = 0
 
     async def listen(self, port: int) -> int:
@@ -149,12 +151,13 @@ class Injector:
         model.requests += 1
         model.active += 1
         model.peak = max(model.peak, model.active)
-        seen = {"at": time.monotonic(), "model": name, "path": path, "headers": request.headers, "body": body}
-        self._log.append(seen | {"fault": fault.kind, "port": connection.port})
+        came = {"at": time.monotonic(), "model": name, "path": path, "headers": request.headers, "body": body}
+        self._log.append(came | {"fault": fault.kind, "port": connection.port})
         try:
             if fault.delay:
                 await connection.wait(fault.delay)
-            await perform(connection, fault, good)
+            seen = self._seen[prompted(body)] if fault.when_seen else asyncio.Event()
+            await perform(connection, fault, good, seen)
         finally:
             model.active -= 1
 
@@ -172,9 +175,12 @@ class Injector:
             case "POST", "/_close_idle":
                 for connection in [each for each in self._connections if not each.busy]:
                     connection.close()
+            case "POST", "/_seen":
+                self._seen[str(request.json()["prompt"])].set()
             case "POST", "/_clear":
                 self._models.clear()
                 self._log.clear()
+                self._seen.clear()
                 for listener in self._listeners.values():
                     await listener.open()
             case _:

@@ -52,6 +52,11 @@ def answer(path: str, body: dict[str, Any]) -> Answer | None:
     return None
 
 
+def prompted(body: dict[str, Any]) -> str:
+    """What a chat is about: its last question, whatever was answered to it already."""
+    return next(_content(each) for each in reversed(body["messages"]) if each["role"] == "user")
+
+
 def models(names: list[str]) -> bytes:
     data = [{"id": name, "object": "model", "created": CREATED, "owned_by": "faulty"} for name in names]
     return encode({"object": "list", "data": data})

@@ -26,7 +26,9 @@ class Fault:
 
     Pieces are events of a stream (the first has no content) or quarters of a JSON text. `delay` seconds pass
     before anything; `share` of the requests are hit, as drawn from `seed`, and `times` of them at most. A
-    stall ends after `seconds`, if the peer has not gone before.
+    stall ends after `seconds`, if the peer has not gone before. With `when_seen`, what comes `after` some
+    pieces waits until `POST /_seen` has told that whoever asked for this prompt has the beginning of the
+    answer: on a busy machine no pause is so long that a relay surely does not read both at once.
     """
 
     kind: str = "normal"
@@ -41,9 +43,10 @@ class Fault:
     gap: float = 0.05
     seconds: float = 3600.0
     bytes: int = 16
+    when_seen: bool = False
 
 
-async def perform(connection: Connection, fault: Fault, good: Answer) -> None:
+async def perform(connection: Connection, fault: Fault, good: Answer, seen: asyncio.Event) -> None:
     """Answer with `good`, as far as `fault` lets it. Raises Gone when the connection is of no more use."""
     if fault.kind == "status":
         wait = () if fault.retry_after is None else (("retry-after", str(fault.retry_after)),)
@@ -65,6 +68,8 @@ async def perform(connection: Connection, fault: Fault, good: Answer) -> None:
     framing = ("transfer-encoding", "chunked") if chunked else ("content-length", str(size))
     await connection.head(200, ("content-type", good.content_type), framing)
     for place, piece in enumerate(good.pieces):
+        if place == fault.after and fault.when_seen:
+            await connection.until(seen)
         if place == fault.after and await _break(connection, fault, chunked):
             return
         framed = b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece

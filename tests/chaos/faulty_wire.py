@@ -11,6 +11,9 @@ REASONS = {429: "Too Many Requests", 500: "Internal Server Error", 502: "Bad Gat
 ARRIVED = 0.02
 """Seconds that what was sent has to reach the peer's program before an end that may overtake it."""
 
+FOREVER = 3600.0
+"""Seconds; no test lasts as long."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -85,6 +88,16 @@ class Connection:
             raise Gone from None
         except TimeoutError:
             return
+
+    async def until(self, event: asyncio.Event) -> None:
+        """Gone as soon as the peer leaves."""
+        left, happened = asyncio.create_task(self.wait(FOREVER)), asyncio.create_task(event.wait())
+        await asyncio.wait((left, happened), return_when=asyncio.FIRST_COMPLETED)
+        for task in (left, happened):
+            task.cancel()
+        await asyncio.wait((left, happened))  # a reader has one who waits for it at a time
+        if not left.cancelled():
+            left.result()
 
     async def reset(self) -> None:
         """RST instead of FIN."""

@@ -165,6 +165,22 @@ def test_a_stall_may_end_by_itself(injector: Injector, client: httpx.Client) -> 
     assert said(events(client.post("/chat/completions", json=chat(stream=True)).content)) == text_of("Hi")
 
 
+@pytest.mark.parametrize("end", ["reset", "closed"])
+def test_a_stream_may_break_when_its_client_has_seen_its_beginning(injector: Injector, end: str) -> None:
+    kind = {"kind": "reset"} if end == "reset" else {"kind": "truncate", "how": "chunk"}
+    injector.fault("m", **kind, after=3, when_seen=True)
+
+    received, waited = raw(injector, chat("one", stream=True))
+    assert (received.count(b"data:"), waited) == (3, "quiet")
+    wait_until(lambda: injector.stats()["active"] == 0, "it waits no longer than its client")
+
+    injector.seen("other")
+    assert raw(injector, chat("one", stream=True))[1] == "quiet"
+    injector.seen("one")
+    received, ended = raw(injector, chat("one", stream=True))
+    assert (received.count(b"data:"), ended) == (3, end)
+
+
 def test_truncations(injector: Injector, client: httpx.Client) -> None:
     for how, stream in (("length", False), ("chunk", False), ("chunk", True)):
         injector.fault("m", "truncate", how=how, after=2)

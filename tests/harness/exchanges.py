@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,6 +14,7 @@ import httpx
 
 PATIENCE = 20.0
 """Seconds after which a client has been left hanging."""
+WORDS = re.compile(rb'"content": ?"[^"]')
 ERROR_FIELDS = {"message", "type", "param", "code"}
 
 
@@ -73,7 +75,15 @@ def chatting(url: str, key: str, *, connections: int = 256) -> httpx.AsyncClient
     )
 
 
-async def ask(client: httpx.AsyncClient, model: str, prompt: str, *, stream: bool) -> Seen:
+async def ask(
+    client: httpx.AsyncClient,
+    model: str,
+    prompt: str,
+    *,
+    stream: bool,
+    on_text: Callable[[], Awaitable[None]] | None = None,
+) -> Seen:
+    """`on_text` is awaited when the first words of a stream are there."""
     body: dict[str, Any] = {
         "model": model,
         "messages": [{"role": "user", "content": prompt}],
@@ -88,6 +98,9 @@ async def ask(client: httpx.AsyncClient, model: str, prompt: str, *, stream: boo
             status, headers = answer.status_code, answer.headers
             async for part in answer.aiter_bytes():
                 parts.append(part)
+                if on_text is not None and WORDS.search(b"".join(parts)):
+                    await on_text()
+                    on_text = None
     except (TimeoutError, httpx.TimeoutException):
         return Seen(Ending.HUNG, status, headers, seconds=time.monotonic() - began)
     except httpx.TransportError as error:

@@ -42,6 +42,10 @@ class Injector:
     def close_idle(self) -> None:
         self._post("/_close_idle", {})
 
+    def seen(self, prompt: str) -> None:
+        """Its client has the beginning of the answer: what a fault with `when_seen` waits for."""
+        self._post("/_seen", {"prompt": prompt})
+
     def clear(self) -> None:
         self._post("/_clear", {})
 
