@@ -514,7 +514,7 @@ async def test_slow_body(serve: Any) -> None:
 
 async def test_a_body_answers_for_its_own_time_only(serve: Any) -> None:
     """Two bodies on one connection, each caught by a sweep on its way, with more than the grace between."""
-    edge = await serve(echo, limits=fast(idle_timeout=30.0, header_timeout=30.0))
+    edge = await serve(echo, limits=fast(idle_timeout=30.0, header_timeout=30.0, body_grace=0.5))
     reader, writer = await edge.open()
     for _ in range(2):
         writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n")
@@ -523,7 +523,7 @@ async def test_a_body_answers_for_its_own_time_only(serve: Any) -> None:
         async with asyncio.timeout(5):
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
             assert await reader.readexactly(3) == b"abc"
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.6)
     writer.close()
 
 

@@ -18,8 +18,6 @@ from moonpool.ports.limits import Rate, Slot, Verdict
 REQUESTS = Rate("requests:k", "requests", 6, 6)
 TOKENS = Rate("tokens:k", "tokens", 100, 100)
 PLACES = Slot("concurrent:k", "concurrent", 4)
-SLACK = 0.15
-"""Seconds that a busy machine may add to the time-out."""
 
 
 @pytest.fixture
@@ -74,11 +72,12 @@ async def test_nobody_waits_for_a_redis_that_hangs(limits: RedisLimits, redis: R
     try:
         began = time.monotonic()
         verdicts = await asyncio.gather(*(take(limits, f"r{n}", (REQUESTS,)) for n in range(100)))
-        assert time.monotonic() - began < TIMEOUT + SLACK
+        assert time.monotonic() - began < 100 * TIMEOUT / 5, "they wait together"
         assert sum(verdict.refused is None for verdict in verdicts) == 3
         began = time.monotonic()
-        await take(limits, "next", (REQUESTS,))
-        assert time.monotonic() - began < 0.01  # known by now
+        for n in range(100):
+            await take(limits, f"next{n}", (REQUESTS,))
+        assert time.monotonic() - began < 100 * TIMEOUT / 5, "nobody waits, now that it is known"
     finally:
         redis.resume()
     await until(lambda: limits.shared, "back")

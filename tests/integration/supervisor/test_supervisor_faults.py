@@ -166,13 +166,13 @@ def _module(name, **options):
 
 
 async def test_what_a_starting_module_logs_is_its_progress(platform, behave, find, until):
-    config = behave(beta={"load": 3.0})
+    config = behave(beta={"load": 60.0})
     async with platform(wait=False, config=config) as supervisor:
         await until(lambda: find(supervisor, "beta").reason == "beta loads")
         assert find(supervisor, "beta").state == "starting"
         start = asyncio.get_running_loop().time()
     # It had nothing to drain, so nobody waited for the end of its load.
-    assert asyncio.get_running_loop().time() - start < 2.0
+    assert asyncio.get_running_loop().time() - start < 30.0
 
 
 async def test_the_reason_of_a_crash_is_told_until_it_is_ready_again(platform, behave, find, until, tmp_path):

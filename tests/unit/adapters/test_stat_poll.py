@@ -54,14 +54,25 @@ async def test_a_change_between_reading_and_starting_is_seen(tmp_path: Path) -> 
 
 
 async def test_it_waits_until_the_writer_is_done(tmp_path: Path) -> None:
-    file, sizes = tmp_path / "f", []
-    poll = StatPoll(file, lambda: sizes.append(file.stat().st_size), interval=0.05, settle=True)
-    poll.start(signature(file))
-    with file.open("wb", buffering=0) as writing:
-        for _ in range(20):
-            writing.write(b"x")
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.2)
+    """Between each two looks a byte more, until there are enough."""
+    file, sizes, looks = tmp_path / "f", list[int](), 0
+    file.touch()
+    last = signature(file)
+
+    class Growing(StatPoll):
+        def _look(self) -> None:
+            nonlocal looks
+            looks += 1
+            if looks <= 20:
+                with file.open("ab") as writing:
+                    writing.write(b"x")
+            super()._look()
+
+    poll = Growing(file, lambda: sizes.append(file.stat().st_size), interval=0.001, settle=True)
+    poll.start(last)
+    async with asyncio.timeout(10):
+        while looks < 30:
+            await asyncio.sleep(0.001)
     poll.stop()
     assert sizes == [20]
 
