@@ -4,14 +4,20 @@ import asyncio
 from collections.abc import AsyncIterator
 from importlib import resources
 from pathlib import Path
+from random import Random
 
 import msgspec
 import pytest
+import structlog
 
 from harness.letters import MemoryLetters, make_letter
 from moonpool.adapters.database.sqlite import SqliteDatabase
 from moonpool.adapters.dead_letters.store import DatabaseDeadLetters
-from moonpool.ports.dead_letters import Answered, DeadLetters, Failed, State, Which
+from moonpool.core.clock import SYSTEM_CLOCK
+from moonpool.core.message import Response
+from moonpool.middleware.letter_replay import Perform, Replays
+from moonpool.middleware.letter_worker import LetterWorker
+from moonpool.ports.dead_letters import Answered, DeadLetters, Failed, Letter, State, Which
 
 MIGRATIONS = Path(str(resources.files("moonpool.adapters.dead_letters"))) / "migrations"
 
@@ -142,3 +148,41 @@ async def test_retention(letters: DeadLetters) -> None:
         await letters.put(make_letter(id, state=state, updated_at=100.0, created_at=100.0))
     assert await letters.retain(answered_before=101.0, dead_before=50.0) == 1
     assert await letters.retain(answered_before=101.0, dead_before=101.0) == 2
+
+
+async def test_what_one_process_hands_back_another_answers_within_a_second(tmp_path: Path) -> None:
+    """Two workers on one store, as two gateways have them; the first one is drained while its upstream
+    hangs. The lease is a thousand seconds."""
+    hangs, began, done = asyncio.Event(), asyncio.Event(), list[str]()
+
+    async def hang(letter: Letter) -> Response:
+        began.set()
+        await hangs.wait()
+        return Response(200, [], b"never")
+
+    async def answer(letter: Letter) -> Response:
+        done.append(letter.note.request_id)
+        return Response(200, [], b"yes")
+
+    def process(perform: Perform) -> tuple[DatabaseDeadLetters, LetterWorker]:
+        store = DatabaseDeadLetters(SqliteDatabase(tmp_path / "letters.db", MIGRATIONS), [b"k" * 32])
+        replays = Replays(store, perform, SYSTEM_CLOCK, Random(1), structlog.get_logger())
+        return store, LetterWorker(store, replays, tuple, SYSTEM_CLOCK, structlog.get_logger())
+
+    (one, draining), (two, other) = process(hang), process(answer)
+    for component in (one, two, draining):
+        await component.start()
+    async with asyncio.timeout(10.0):
+        await one.put(make_letter("dl_1", service="training", created_at=SYSTEM_CLOCK.time()))
+        draining.wake()
+        await began.wait()
+        await other.start()
+        handed_back = SYSTEM_CLOCK.monotonic()
+        await draining.drain(30.0)
+        while (await two.get("dl_1")).note.state is not State.ANSWERED:
+            await asyncio.sleep(0.01)
+    assert SYSTEM_CLOCK.monotonic() - handed_back < 1.0
+    assert done == ["req_dl_1"]
+    assert (await two.get("dl_1")).note.attempts == 1
+    for component in (draining, other, one, two):
+        await component.stop()

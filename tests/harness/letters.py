@@ -1,5 +1,6 @@
 """Dead letters in memory, for tests of what decides about them; tests/contract holds it to the real store."""
 
+import asyncio
 from collections.abc import Collection, Sequence
 
 import msgspec
@@ -35,11 +36,12 @@ def make_letter(id: str = "dl_1", **fields: object) -> Letter:
 
 
 class MemoryLetters:
-    """`away` makes every call fail."""
+    """`away` makes every call fail; `slow` keeps who claims waiting when the claim is written."""
 
     def __init__(self) -> None:
         self.letters: dict[str, Letter] = {}
         self.away = False
+        self.slow: asyncio.Event | None = None
 
     def _check(self) -> None:
         if self.away:
@@ -74,6 +76,8 @@ class MemoryLetters:
         if letter is None or letter.note.state is State.ANSWERED or letter.note.leased_until > now:
             return None
         self._change(letter, leased_until=until)
+        if self.slow is not None:
+            await self.slow.wait()
         return self.letters[id]
 
     async def due(self, *, now: float, limit: int, without: Collection[str] = ()) -> Sequence[Note]:

@@ -34,7 +34,9 @@ from moonpool.ports.events import Event, EventLog
 
 BATCH = 100
 POLL = 5.0
-"""Seconds between looks at the table, for rows that another instance left behind."""
+"""Seconds between looks at the table, for rows that another instance left behind: one that was killed."""
+LAST = 1.0
+"""Seconds for the last delivery of an instance that ends."""
 
 SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
 """SQLite numbers rows by itself only where the column is exactly INTEGER."""
@@ -98,7 +100,20 @@ class Outbox:
         return len(rows)
 
     async def run(self) -> None:
-        """Deliver for ever; waits longer and longer while the log is away."""
+        """Deliver for ever; waits longer and longer while the log is away. Who is told to end leaves nothing
+        behind that another one would have to find."""
+        try:
+            await self._run()
+        except asyncio.CancelledError:
+            try:
+                async with asyncio.timeout(LAST):
+                    while await self.deliver() == BATCH:
+                        pass
+            except Exception as error:  # noqa: BLE001 - the task's end: it must not go on instead
+                self._log.warning("events are left in the outbox", reason=str(error))
+            raise
+
+    async def _run(self) -> None:
         backoff = Backoff()
         while True:
             self._wake.clear()

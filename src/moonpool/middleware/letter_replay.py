@@ -6,6 +6,7 @@ so that usage is counted once and a service that heard it before can tell.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from random import Random
@@ -14,7 +15,7 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from moonpool.core.clock import Clock
-from moonpool.core.errors import MoonpoolError
+from moonpool.core.errors import MoonpoolError, Unavailable
 from moonpool.core.message import Response
 from moonpool.http.reading import read
 from moonpool.middleware.letter_policy import ANSWER_HEADERS, Verdict, failed, good, judge
@@ -99,11 +100,17 @@ class Replays:
         self._chance = chance
         self._log = log
         self._sleep = sleep
+        self._closed = False
+
+    def close(self) -> None:
+        """This process ends: no letter is claimed any more."""
+        self._closed = True
 
     async def one(self, id: str) -> Result:
-        """Raises Unavailable when the store is away."""
-        now = self._clock.time()
-        letter = await self._letters.claim(id, now=now, until=now + LEASE)
+        """Raises Unavailable when the store is away, or this process is ending."""
+        if self._closed:
+            raise Unavailable("this process is ending: another one sends letters", retry_after=1.0)
+        letter = await self._claim(id)
         if letter is None:
             return await self._not_claimed(id)
         try:
@@ -116,17 +123,33 @@ class Replays:
         return result
 
     async def many(self, which: Which, *, limit: int, rate: float, after: str = "") -> Report:
-        """The oldest first, at most `limit` of them, `rate` a second."""
+        """The oldest first, at most `limit` of them, `rate` a second. A process that is ending stops where it
+        is: there is more, after the last one."""
         notes = await self._letters.page(which, limit=limit + 1, after=after, oldest=True)
         canary, results = Canary(), list[Result]()
         for note in notes[:limit]:
             if results:
                 await self._sleep(1.0 / rate)
+                if self._closed:
+                    return Report(results=results, stopped=False, has_more=True, after=results[-1].id)
             results.append(await self.one(note.id))
             if canary.saw(results[-1]):
                 return Report(results=results, stopped=True, has_more=True, after=note.id)
         last = results[-1].id if results else after
         return Report(results=results, stopped=False, has_more=len(notes) > limit, after=last)
+
+    async def _claim(self, id: str) -> Letter | None:
+        """Who is cancelled while the store writes the claim gives it back: nobody else would, for LEASE."""
+        now = self._clock.time()
+        claiming = asyncio.ensure_future(self._letters.claim(id, now=now, until=now + LEASE))
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            with contextlib.suppress(MoonpoolError):
+                letter = await claiming
+                if letter is not None:
+                    await self._letters.settle(letter)
+            raise
 
     async def _not_claimed(self, id: str) -> Result:
         letter = await self._letters.get(id)

@@ -5,6 +5,10 @@
     due letters ──► letter_schedule chooses ──► letter_replay sends ──► the schedule learns how it went
 
 Any number of gateways may run one on the same store: claims keep letters apart.
+
+A process that drains takes no more. What a service does for a letter is handed back at once, for another
+process to have it done: services do it once, whoever asks (asgi/once.py). What a model answers is paid for by
+the token, so it ends as a client's stream does, and is handed back when the time is over.
 """
 
 import asyncio
@@ -18,8 +22,11 @@ from moonpool.middleware.letter_replay import FAILURES, Outcome, Replays
 from moonpool.middleware.letter_schedule import Schedule
 from moonpool.ports.dead_letters import DeadLetters, Note
 
-EVERY = 1.0
-"""Seconds between looks."""
+EVERY = 0.5
+"""Seconds between looks: for so long what another process handed back may lie there."""
+AFTER_TROUBLE = 1.0
+MOMENT = 0.25
+"""Seconds that a service's answer is still waited for: nearly all are there by then."""
 LOOK = 64
 """Due letters looked at at a time."""
 TIDY_EVERY = 60.0
@@ -30,7 +37,8 @@ KEPT_FOR = 7 * 24 * 3600.0
 
 
 class LetterWorker:
-    """`away` tells the services that have no instance to ask now."""
+    """`away` tells the services that have no instance to ask now, `paid` whether a letter's answer is paid
+    for by what it takes."""
 
     def __init__(
         self,
@@ -40,6 +48,7 @@ class LetterWorker:
         clock: Clock,
         log: FilteringBoundLogger,
         *,
+        paid: Callable[[Note], bool] = lambda note: False,
         schedule: Schedule | None = None,
         answered_for: float = ANSWERED_FOR,
         kept_for: float = KEPT_FOR,
@@ -49,6 +58,7 @@ class LetterWorker:
         self._away = away
         self._clock = clock
         self._log = log
+        self._paid = paid
         self._schedule = schedule or Schedule()
         self._answered_for = answered_for
         self._kept_for = kept_for
@@ -56,6 +66,7 @@ class LetterWorker:
         self._task: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
         self._tidied = float("-inf")
+        self._draining = False
 
     def wake(self) -> None:
         """Look now rather than at the next second."""
@@ -72,8 +83,20 @@ class LetterWorker:
             each.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def drain(self, seconds: float) -> None:
+        """Take nothing more; end or hand back what is under way, in `seconds` at most."""
+        self._draining = True
+        self._replays.close()
+        working = dict(self._working)
+        mine = [task for task, note in working.items() if self._paid(note)]
+        await asyncio.gather(
+            _end([task for task in working if task not in mine], min(MOMENT, seconds)), _end(mine, seconds)
+        )
+
     async def tick(self) -> None:
         """One look. Raises MoonpoolError when the store is away."""
+        if self._draining:
+            return
         now = self._clock.monotonic()
         for service in self._schedule.returned(self._away()):
             count = await self._letters.hasten(service, now=self._clock.time())
@@ -82,6 +105,8 @@ class LetterWorker:
         held = self._schedule.held(now)
         due = await self._letters.due(now=self._clock.time(), limit=LOOK, without=held)
         for note in self._schedule.choose(due, tuple(self._working.values()), now):
+            if self._draining:  # meanwhile
+                return
             task = asyncio.create_task(self._send(note), name=f"letter {note.id}")
             self._working[task] = note
             task.add_done_callback(self._done)
@@ -105,10 +130,10 @@ class LetterWorker:
                 await self.tick()
             except MoonpoolError as error:
                 self._log.warning("letters cannot be sent", reason=error.message)
-                await asyncio.sleep(EVERY)
+                await asyncio.sleep(AFTER_TROUBLE)
             except Exception as error:  # noqa: BLE001 - the task's boundary: letters must not wait for ever
                 self._log.error("the letters' worker failed", exc_info=error)
-                await asyncio.sleep(EVERY)
+                await asyncio.sleep(AFTER_TROUBLE)
             try:
                 async with asyncio.timeout(EVERY):
                     await self._woken.wait()
@@ -134,3 +159,13 @@ class LetterWorker:
         )
         if deleted:
             self._log.info("old letters deleted", count=deleted)
+
+
+async def _end(tasks: list["asyncio.Task[None]"], seconds: float) -> None:
+    """Let them end; after `seconds` give back what they hold."""
+    if not tasks:
+        return
+    _, late = await asyncio.wait(tasks, timeout=seconds)
+    for task in late:
+        task.cancel()
+    await asyncio.gather(*late, return_exceptions=True)

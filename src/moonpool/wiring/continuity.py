@@ -45,7 +45,15 @@ class Continuity:
         self.causes, known = Causes(clock), LastKnownMemory(clock)
         replayer = Replayer(manifests=manifests, filters=replayed, upstream=upstream, clock=clock)
         replays = Replays(self.letters, replayer, clock, infrastructure.random, log)
-        worker = LetterWorker(self.letters, replays, lambda: _away(pools), clock, log)
+        worker = LetterWorker(
+            self.letters,
+            replays,
+            lambda: _away(pools),
+            clock,
+            log,
+            paid=lambda note: note.service == "inference",
+        )
+        self.hand_back = worker.drain
         deferring = Deferring(self.letters, self.causes, clock, log, wake=worker.wake)
         models = next(manifest for manifest in manifests if manifest.service == "inference")
         parts = FallbackParts(

@@ -90,7 +90,10 @@ async def run_gateway(
         await stop.wait()
         succeeded = _has_successor(infrastructure.discovery.current, settings)
         assembly.gate.draining = not succeeded  # what still comes on kept connections is served as ever
-        cut = await server.drain(settings.drain_timeout, idle=HANDED_OVER if succeeded else 0.0)
+        cut, _ = await asyncio.gather(
+            server.drain(settings.drain_timeout, idle=HANDED_OVER if succeeded else 0.0),
+            assembly.hand_back(settings.drain_timeout),
+        )
         infrastructure.log.info("drained", cut=cut)
     finally:
         await group.stop()
@@ -163,6 +166,7 @@ class _Assembly:
             self._upstreams,
             self._inference,
         )
+        self.hand_back = self._continuity.hand_back
         self._filters = ordered(
             **layer, dead_letter=self._continuity.dead_letter, fallback=self._continuity.fallback
         )

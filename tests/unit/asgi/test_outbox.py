@@ -88,3 +88,31 @@ async def test_runs_in_the_background(parts, outbox) -> None:
                 await parts.events.appended.wait()
     finally:
         job.cancel()
+
+
+async def test_who_ends_leaves_nothing_behind(parts, outbox) -> None:
+    job = asyncio.create_task(outbox.run())
+    await asyncio.sleep(0)
+    async with parts.database.transaction() as connection:
+        await outbox.add(connection, topic="t", key="late")
+    # Not notified: its next look would have been seconds later, and another instance's as well.
+
+    job.cancel()
+    await asyncio.gather(job, return_exceptions=True)
+
+    assert job.cancelled()
+    assert [event.key for event in parts.events.topics["t"]] == ["late"]
+    assert await outbox.pending() == 0
+
+
+async def test_who_ends_while_the_log_is_away_leaves_its_events_to_the_next(parts, outbox) -> None:
+    parts.events.away = True
+    job = asyncio.create_task(outbox.run())
+    async with parts.database.transaction() as connection:
+        await outbox.add(connection, topic="t", key="late")
+
+    job.cancel()
+    await asyncio.gather(job, return_exceptions=True)
+
+    assert job.cancelled()
+    assert await outbox.pending() == 1

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from harness.letters import MemoryLetters, make_letter
 from moonpool.core.body import Stream
 from moonpool.core.clock import ManualClock
-from moonpool.core.errors import ConnectFailed, NotFound, StreamTruncated
+from moonpool.core.errors import ConnectFailed, NotFound, StreamTruncated, Unavailable
 from moonpool.core.message import Response
 from moonpool.middleware.letter_replay import ANSWER_LIMIT, LEASE, Outcome, Replays
 from moonpool.middleware.letter_worker import LetterWorker
@@ -45,13 +45,20 @@ class Log:
 
 
 class House:
-    def __init__(self, *script: Response | Exception) -> None:
+    def __init__(self, *script: Response | Exception, paid: str = "") -> None:
         self.clock, self.letters = ManualClock(), MemoryLetters()
         self.upstream = Upstream(*script)
         self.slept: list[float] = []
         self.replays = Replays(self.letters, self.upstream, self.clock, Random(1), Log(), sleep=self.sleep)
         self.away: set[str] = set()
-        self.worker = LetterWorker(self.letters, self.replays, lambda: self.away, self.clock, Log())
+        self.worker = LetterWorker(
+            self.letters,
+            self.replays,
+            lambda: self.away,
+            self.clock,
+            Log(),
+            paid=lambda note: note.service == paid,
+        )
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -254,6 +261,94 @@ async def test_the_worker_sends_at_once_when_woken_and_gives_back_when_stopped()
             await asyncio.sleep(0)
     await house.worker.stop()
     assert (house.note("dl_1").state, house.note("dl_1").leased_until) == (State.WAITING, 0.0)
+
+
+async def under_way(house: House, *ids: str) -> None:
+    house.upstream.hang = house.upstream.hang or asyncio.Event()
+    await house.worker.tick()
+    async with asyncio.timeout(1.0):
+        while len(house.upstream.sent) < len(ids):
+            await asyncio.sleep(0)
+
+
+async def test_who_drains_takes_nothing_more_and_hands_back_what_services_do() -> None:
+    house = House()
+    await house.put("dl_1", service="training")
+    await under_way(house, "dl_1")
+    await house.put("dl_2", service="training")
+
+    await house.worker.drain(30.0)
+    await house.work(3)
+
+    note = house.note("dl_1")
+    assert (note.state, note.attempts, note.leased_until) == (State.WAITING, 0, 0.0)
+    assert house.upstream.sent == ["req_dl_1"]
+    with pytest.raises(Unavailable, match="ending"):
+        await house.replays.one("dl_2")
+    assert house.note("dl_2").leased_until == 0.0
+
+
+async def test_who_drains_lets_an_answer_that_is_nearly_there_arrive() -> None:
+    house = House()
+    await house.put("dl_1", service="training")
+    await under_way(house, "dl_1")
+    draining = asyncio.create_task(house.worker.drain(30.0))
+    await asyncio.sleep(0)
+    house.upstream.hang.set()
+    await draining
+    assert house.note("dl_1").state is State.ANSWERED
+
+
+async def test_an_answer_that_is_paid_for_ends_while_there_is_time() -> None:
+    house = House(paid="inference")
+    await house.put("dl_1", service="inference")
+    await house.put("dl_2", service="training")
+    await under_way(house, "dl_1", "dl_2")
+    draining = asyncio.create_task(house.worker.drain(30.0))
+    async with asyncio.timeout(5.0):
+        while house.note("dl_2").leased_until:
+            await asyncio.sleep(0.01)
+    assert house.note("dl_1").leased_until > 0.0
+    house.upstream.hang.set()
+    await draining
+    assert (house.note("dl_1").state, house.note("dl_2").state) == (State.ANSWERED, State.WAITING)
+
+
+async def test_an_answer_that_is_paid_for_is_handed_back_when_the_time_is_over() -> None:
+    house = House(paid="inference")
+    await house.put("dl_1", service="inference")
+    await under_way(house, "dl_1")
+    await house.worker.drain(0.01)
+    assert (house.note("dl_1").state, house.note("dl_1").leased_until) == (State.WAITING, 0.0)
+
+
+async def test_who_ends_while_a_claim_is_written_gives_it_back() -> None:
+    house = House()
+    await house.put("dl_1")
+    house.letters.slow = asyncio.Event()
+    task = asyncio.create_task(house.replays.one("dl_1"))
+    while not house.note("dl_1").leased_until:
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    house.letters.slow.set()
+    await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled()
+    assert (house.note("dl_1").leased_until, house.upstream.sent) == (0.0, [])
+
+
+async def test_many_stop_where_they_are_when_the_process_ends() -> None:
+    house = House()
+    await house.put("dl_1", "dl_2", "dl_3", state=State.DEAD)
+
+    async def end(seconds: float) -> None:
+        house.replays.close()
+
+    house.replays._sleep = end
+    report = await house.replays.many(Which(), limit=10, rate=5.0)
+    assert [result.id for result in report.results] == ["dl_1"]
+    assert (report.stopped, report.has_more, report.after) == (False, True, "dl_1")
+    assert house.upstream.done == ["req_dl_1"]
 
 
 async def test_a_store_that_is_away_does_not_end_the_worker() -> None:
