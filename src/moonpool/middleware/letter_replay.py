@@ -100,15 +100,15 @@ class Replays:
         self._chance = chance
         self._log = log
         self._sleep = sleep
-        self._closed = False
+        self.closed = False
+        """This process ends: no letter is claimed any more."""
 
     def close(self) -> None:
-        """This process ends: no letter is claimed any more."""
-        self._closed = True
+        self.closed = True
 
     async def one(self, id: str) -> Result:
         """Raises Unavailable when the store is away, or this process is ending."""
-        if self._closed:
+        if self.closed:
             raise Unavailable("this process is ending: another one sends letters", retry_after=1.0)
         letter = await self._claim(id)
         if letter is None:
@@ -130,7 +130,7 @@ class Replays:
         for note in notes[:limit]:
             if results:
                 await self._sleep(1.0 / rate)
-                if self._closed:
+                if self.closed:
                     return Report(results=results, stopped=False, has_more=True, after=results[-1].id)
             results.append(await self.one(note.id))
             if canary.saw(results[-1]):

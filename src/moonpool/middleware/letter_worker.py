@@ -105,7 +105,7 @@ class LetterWorker:
         held = self._schedule.held(now)
         due = await self._letters.due(now=self._clock.time(), limit=LOOK, without=held)
         for note in self._schedule.choose(due, tuple(self._working.values()), now):
-            if self._draining:  # meanwhile
+            if self._replays.closed:  # meanwhile
                 return
             task = asyncio.create_task(self._send(note), name=f"letter {note.id}")
             self._working[task] = note
