@@ -46,7 +46,6 @@ from moonpool.http.upstream import UpstreamConnection
 from moonpool.middleware.attempt import Attempts
 from moonpool.middleware.attempts import FailedAttempts
 from moonpool.middleware.authentication import Authentication, KeyCache
-from moonpool.middleware.backoff import Backoff
 from moonpool.middleware.breakers import Breakers
 from moonpool.middleware.cache import AnswerCache
 from moonpool.middleware.causes import Causes
@@ -72,6 +71,7 @@ from moonpool.middleware.resolution import Resolution
 from moonpool.middleware.retry import Retry
 from moonpool.middleware.retry_budget import RetryBudget
 from moonpool.middleware.signing import ContextSigner
+from moonpool.middleware.switched_off import SwitchedOff
 from moonpool.middleware.tracing import Tracing
 from moonpool.middleware.validation import Validation
 from moonpool.openai.errors import render_error, render_stream_error
@@ -191,6 +191,7 @@ class Path:
             "tracing": Tracing(self._recorder, metrics, log),
             "health": HealthGate(lambda: metrics.active, 4096),
             "authentication": Authentication(KeyCache(CLOCK), _Auth(), FailedAttempts(CLOCK), CLOCK, log),
+            "switched_off": SwitchedOff(),
             "router": (router := VersionRouter(chance.random, ReleaseRoutes(_no_rules_of_its_own))),
             "requests": RequestLimit(rules, limits),
             "validation": Validation({"ChatCompletionRequest": partial(parse, ChatCompletionRequest)}),
@@ -205,7 +206,7 @@ class Path:
             "mirror": Mirroring(router, upstream, _tell, log),
             "failover": Failover(TierTable(Services(pools), models), breakers, budget, chance),
             "hedge": Hedge(config.hedge, budget),
-            "retry": Retry(config.retry, budget, Backoff(config.retry, chance.random), breakers),
+            "retry": Retry(config.retry, budget, breakers, chance.random),
         }
         self.names = list(layer)
         filters = [layer[name] for name in layer if name != without]

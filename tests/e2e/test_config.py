@@ -6,9 +6,11 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -168,6 +170,7 @@ def answered(platform: Platform, model: str, status: int) -> Answer:
         (("set", "models.first.targets[0].url", "ftp://nowhere"), "models.first.targets[0].url"),
         (("set", "models.first.fallbacks", '["missing"]'), "there is no model missing"),
         (("unset", "models.nobody"), "is not in the document"),
+        (("set", 'routes."POST /v1/chat".enabled', "false"), "no service has the route POST /v1/chat"),
     ],
 )
 def test_what_cannot_be_changes_nothing(changed: Platform, words: tuple[str, ...], told: str) -> None:
@@ -212,6 +215,68 @@ def test_what_waits_for_a_start_is_told(changed: Platform) -> None:
     assert back["takes_effect"] == "now"
     everywhere(changed, back["version"])
     assert json.loads(changed.command("status", "--json").stdout)["configuration"]["pending"] == {}
+
+
+def test_a_route_follows_on_connections_that_are_open(changed: Platform) -> None:
+    chat = 'routes."POST /v1/chat/completions"'
+    kept = Kept(changed)
+    assert kept.ask("GET", "/v1/models")[0] == 200
+    assert kept.chat("first")[0] == 200
+
+    off = ("set", 'routes."GET /v1/models"', '{"enabled": false, "notice": "Until Monday."}')
+    done = outcome(changed, *off)
+    assert done["takes_effect"] == "now"
+    everywhere(changed, done["version"])
+    status, headers, body = kept.ask("GET", "/v1/models")
+    assert (status, headers["x-should-retry"]) == (503, "false")
+    assert json.loads(body)["error"]["code"] == "route_disabled"
+    assert "Until Monday." in json.loads(body)["error"]["message"]
+    assert changed.request("GET", "/v1/models", key="").status == 401  # strangers are told nothing
+    assert kept.chat("first")[0] == 200
+
+    everywhere(changed, outcome(changed, "set", f"{chat}.body_limit", "10")["version"])
+    assert kept.chat("first")[0] == 413
+    kept = Kept(changed)  # the rest of that body is nobody's
+    done = outcome(changed, "unset", "routes")
+    everywhere(changed, done["version"])
+    assert kept.ask("GET", "/v1/models")[0] == kept.chat("first")[0] == 200
+
+
+def test_resilience_follows_in_every_process_that_calls(changed: Platform) -> None:
+    outcome(changed, "set", "models.dead.targets", '[{"url": "http://127.0.0.1:9/v1"}]')
+    assert answered(changed, "dead", 503).headers["x-moonpool-attempts"] == "3"
+
+    done = outcome(changed, "set", "resilience.retry.attempts", "1")
+    assert (done["takes_effect"], done["restart"]) == ("now", [])
+    everywhere(changed, done["version"])
+    assert changed.chat("Hi", model="dead").headers["x-moonpool-attempts"] == "1"
+    log = changed.logs()
+    for module in sorted(MODULES - {"config"}):
+        assert [line for line in log.splitlines() if "resilience changed" in line and module in line], module
+    done = outcome(changed, "unset", "resilience", "models.dead")
+    everywhere(changed, done["version"])
+
+
+class Kept:
+    """One connection for all that is asked."""
+
+    def __init__(self, platform: Platform) -> None:
+        address = urlsplit(platform.url)
+        self._connection = HTTPConnection(address.hostname or "", address.port, timeout=20)
+        self._key = platform.key
+
+    def ask(self, method: str, path: str, body: object = None) -> tuple[int, dict[str, str], bytes]:
+        sent = None if body is None else json.dumps(body)
+        headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
+        before = self._connection.sock
+        self._connection.request(method, path, sent, headers)
+        assert before in (None, self._connection.sock), "it was made again"
+        answer = self._connection.getresponse()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+
+    def chat(self, model: str) -> tuple[int, dict[str, str], bytes]:
+        body = {"model": model, "messages": [{"role": "user", "content": "Hi"}]}
+        return self.ask("POST", "/v1/chat/completions", body)
 
 
 def test_the_log_level_follows_everywhere(changed: Platform) -> None:

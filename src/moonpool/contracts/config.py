@@ -11,6 +11,7 @@ import msgspec
 from moonpool.contracts.money import PriceConfig
 from moonpool.contracts.resilience import PositiveInt as PositiveInt
 from moonpool.contracts.resilience import ResilienceConfig
+from moonpool.contracts.route_policy import RoutePolicy
 
 
 class TargetConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -135,6 +136,8 @@ class PlatformConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     address, key (by its public id), user, organisation, model or route (by its path); `DIMENSION:*` is one
     for each of them. All that fit a request hold at once, except that `key:NAME` and a key's own limits
     stand in the place of `default`, field by field, and `DIMENSION:NAME` in that of `DIMENSION:*`."""
+    routes: dict[str, RoutePolicy] = {}
+    """By `METHOD /path`: what is wanted otherwise than the service's manifest has it."""
     gateway: GatewayConfig = GatewayConfig()
     services: dict[str, ServiceConfig] = {}
     engine: EngineConfig = EngineConfig()

@@ -120,6 +120,13 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     remember: Remember = Remember.NO
     degraded: Degraded = Degraded.RETRY_LATER
     letters: Letters = Letters.NO
+    attempts: int = 0
+    """At most so many within a tier, the first one included; 0: as the configuration has it for all."""
+    fallback: bool = True
+    """Whether the cache or the service's fallback may stand in when there is no answer."""
+    enabled: bool = True
+    """False: an operator has switched it off (contracts/route_policy.py), and tells why in `notice`."""
+    notice: str = ""
     summary: str = ""
 
 

@@ -31,6 +31,13 @@ class Replayer:
         clock: Clock,
     ) -> None:
         self._clock = clock
+        self._filters = filters
+        self._upstream = upstream
+        self.update(manifests)
+
+    def update(self, manifests: Sequence[Manifest]) -> None:
+        """For letters that are sent from now on."""
+        filters, upstream = self._filters, self._upstream
         self._table = RouteTable(
             Entry(manifest.service, route, build(filters, route, upstream(manifest.service, route)))
             for manifest in manifests

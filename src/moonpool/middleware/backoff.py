@@ -14,7 +14,7 @@ GROWTH = 3.0
 class Backoff:
     """Holds no state of a request: the caller keeps the last wait, 0 before the first."""
 
-    __slots__ = ("_base", "_longest", "_random", "_wait_longest", "attempts")
+    __slots__ = ("_base", "_longest", "_random", "_wait_longest")
 
     def __init__(self, policy: RetryPolicy, random: Callable[[], float]) -> None:
         """`random` gives numbers from 0 to below 1."""
@@ -22,24 +22,19 @@ class Backoff:
         self._longest = policy.backoff_longest
         self._random = random
         self._wait_longest = policy.wait_longest
-        self.attempts = policy.attempts
 
     def next(self, previous: float) -> float:
         """Seconds: at least the base, at most the longest (which wins if it is shorter)."""
         most = max(self._base, previous * GROWTH)
         return min(self._longest, self._base + (most - self._base) * self._random())
 
-    def wait(
-        self, attempt: int, previous: float, retry_after: float | None, remaining: float | None
-    ) -> float | None:
-        """Seconds until the attempt after the `attempt`-th (from 1) one, or None: do not try again, since
-        that was the last one, or no time of the `remaining` seconds (None: no deadline) would be left.
+    def wait(self, previous: float, retry_after: float | None, remaining: float | None) -> float | None:
+        """Seconds until the next attempt, or None: do not try again, since no time of the `remaining` seconds
+        (None: no deadline) would be left.
 
         What the upstream asked for is obeyed to the second, spread by up to one base: never earlier, and
         not everybody at once.
         """
-        if attempt >= self.attempts:
-            return None
         if retry_after is None:
             seconds = self.next(previous)
         elif retry_after > self._wait_longest:

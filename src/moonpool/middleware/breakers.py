@@ -35,6 +35,12 @@ class Breakers:
         self._breakers: dict[str, Breaker] = {}
         self._not_closed = 0
 
+    def update(self, policy: BreakerPolicy) -> None:
+        """Of all endpoints, from now on; each keeps its state."""
+        self._policy = policy
+        for breaker in self._breakers.values():
+            breaker.update(policy)
+
     def of(self, endpoint: HasInstance) -> Breaker:
         """The endpoint's breaker; made when it is asked for the first time."""
         instance = endpoint.instance

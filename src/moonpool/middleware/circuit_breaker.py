@@ -185,6 +185,10 @@ class _Window:
         calls = self.calls + self._old_calls
         return calls >= policy.minimum_calls and self.failures + self._old_failures >= policy.ratio * calls
 
+    def resize(self) -> None:
+        """The policy has another length for it; what was counted stays, as of the parts it was counted in."""
+        self._width = self.breaker.policy.window / BUCKETS
+
     def _clear(self) -> None:
         self._calls = [0] * BUCKETS
         self._failures = [0] * BUCKETS
@@ -234,6 +238,15 @@ class Breaker:
         self._round = 0
         self._passed = 0
         self._probes: list[_Probe] = []
+
+    def update(self, policy: BreakerPolicy) -> None:
+        """What is decided from now on is decided by `policy`. The state and the counts stay; an open period
+        lasts as long as it was to last, and a probe has its lease."""
+        before, self.policy = self.policy, policy
+        self._window.resize()
+        if policy.probes != before.probes:
+            self._round = min(self._round, len(policy.probes) - 1)
+            self._passed = 0  # the round is begun again, or it might never have been passed
 
     def admits(self, now: float) -> bool:
         """Whether `permit` would give one. Changes nothing."""

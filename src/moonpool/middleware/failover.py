@@ -92,6 +92,10 @@ class Failover:
         self._random = random
         self._enough = enough
 
+    def update(self, enough: float) -> None:
+        """For requests that choose where to begin from now on."""
+        self._enough = enough
+
     def applies(self, route: Route) -> bool:
         return route.balancer is not BalancerKind.NONE
 

@@ -92,6 +92,8 @@ class FallbackFilter:
 
     async def _instead(self, ctx: Context, request: Request, failure: Failure) -> Response:
         cause = failure.cause
+        if not ctx.route.fallback:
+            return self._done(ctx, "degraded", cause, retry_later(failure))
         response = self._stale(ctx)
         if response is not None:
             return self._done(ctx, "stale", cause, response)

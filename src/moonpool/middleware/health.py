@@ -23,9 +23,13 @@ class HealthGate:
 
     def __init__(self, active: Callable[[], int], bound: int) -> None:
         self._active = active
+        self.update(bound)
+        self.draining = False
+
+    def update(self, bound: int) -> None:
+        """For requests that begin from now on."""
         self._bounds = tuple(math.ceil(bound * share) for share in SHARES)
         self._lowest = self._bounds[-1]
-        self.draining = False
 
     def applies(self, route: Route) -> bool:
         return not route.quiet

@@ -38,6 +38,11 @@ class FirstTokens:
         self._kept: float | None = None
         self._age = 0
 
+    def update(self, quantile: float) -> None:
+        if quantile != self._quantile:
+            self._quantile = quantile
+            self._kept = None
+
     def add(self, seconds: float) -> None:
         self._times.append(seconds)
         self._age += 1
@@ -59,20 +64,32 @@ class Hedge:
         self._budget = budget
         self._models: dict[str, FirstTokens] = {}
 
+    def update(self, policy: HedgePolicy) -> None:
+        """For requests that begin from now on; what is known of first tokens stays. Chains are to be built
+        again when it is turned on or off."""
+        self._policy = policy
+        for times in self._models.values():
+            times.update(policy.quantile)
+
     def applies(self, route: Route) -> bool:
         return self._policy.enabled and route.balancer is BalancerKind.INFERENCE
 
     def __call__(self, ctx: Context, request: Request, next: Handler) -> Awaitable[Response]:
-        return self._race(ctx, request, next) if ctx.streamed else next(ctx, request)
+        policy = self._policy
+        if not (ctx.streamed and policy.enabled):
+            return next(ctx, request)
+        return self._race(policy, ctx, request, next)
 
-    async def _race(self, ctx: Context, request: Request, next: Handler) -> Response:
+    async def _race(self, policy: HedgePolicy, ctx: Context, request: Request, next: Handler) -> Response:
         times = self._models.get(ctx.model)
         if times is None:
-            times = self._models[ctx.model] = FirstTokens(self._policy.quantile)
+            times = self._models[ctx.model] = FirstTokens(policy.quantile)
         began = ctx.clock.monotonic()
         first = asyncio.ensure_future(next(ctx, request))
         try:
-            response = await self._hedged(ctx, request, next, first, times.quantile())
+            late = times.quantile()
+            patience = None if late is None else max(late, policy.at_least)
+            response = await self._hedged(ctx, request, next, first, patience)
         except BaseException:
             first.cancel()
             raise
@@ -90,7 +107,7 @@ class Hedge:
     ) -> Response:
         if patience is None:
             return await first
-        await asyncio.wait([first], timeout=max(patience, self._policy.at_least))
+        await asyncio.wait([first], timeout=patience)
         if first.done() or not self._may(ctx):
             return await first
         ctx.decide("hedge", "second", f"no content within {patience * 1000:.0f} ms")

@@ -26,6 +26,7 @@ def ordered(
     tracing: RouteFilter,
     health: RouteFilter,
     authentication: RouteFilter,
+    switched_off: RouteFilter,
     router: RouteFilter,
     requests: RouteFilter,
     validation: RouteFilter,
@@ -57,6 +58,8 @@ def ordered(
         # Who asks must be known before anything is looked at in the tenant's name; and a caller without
         # a key must not make us parse ten megabytes of JSON.
         authentication,
+        # Whoever may call it is told why it is off, nobody else. Above the router: it is so for all releases.
+        switched_off,
         # The upgrade layer: from here on a request belongs to one release of its service, and all that
         # follows may be another for another release. It needs to know who asks, for the buckets.
         router,
@@ -97,10 +100,11 @@ def ordered(
     ]
 
 
-ROUTED = 4
+ROUTED = 5
 """Place of the first filter below the version router: where the chain of a release with own rules begins."""
 REPLAYED = (
     "tracing",
+    "switched_off",
     "validation",
     "resolution",
     "tokens",

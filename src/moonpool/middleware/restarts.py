@@ -34,6 +34,10 @@ class Restarts:
         self._changed = asyncio.Event()
         pools.on_update(self._update)
 
+    def update(self, policy: RestartPolicy) -> None:
+        """For requests that begin to wait from now on."""
+        self._policy = policy
+
     def _update(self) -> None:
         now = self._clock.monotonic()
         self._lost = {

@@ -6,6 +6,8 @@ requests of the process share, so that what fails under load is not asked yet mo
 """
 
 import asyncio
+from collections.abc import Callable
+from typing import NamedTuple
 
 from moonpool.contracts.manifest import BalancerKind, Route
 from moonpool.contracts.resilience import RetryPolicy
@@ -37,33 +39,53 @@ SILENT = (FirstByteTimeout, StreamStalled)
 """Worth another instance, never the same: it is still at work, or beyond it."""
 
 
+class Rules(NamedTuple):
+    """What a request keeps from its beginning to its end, whatever becomes of the policy."""
+
+    statuses: frozenset[int]
+    most: int
+    backoff: Backoff
+
+    @classmethod
+    def of(cls, policy: RetryPolicy, random: Callable[[], float]) -> "Rules":
+        return cls(policy.statuses, policy.attempts, Backoff(policy, random))
+
+
 class Retry:
+    """`random` gives numbers from 0 to below 1."""
+
     def __init__(
-        self, policy: RetryPolicy, budget: RetryBudget, backoff: Backoff, breakers: Breakers
+        self, policy: RetryPolicy, budget: RetryBudget, breakers: Breakers, random: Callable[[], float]
     ) -> None:
-        self._statuses = policy.statuses
-        self._most = policy.attempts
+        self._rules = Rules.of(policy, random)
+        self._random = random
         self._budget = budget
-        self._backoff = backoff
         self._breakers = breakers
+
+    def update(self, policy: RetryPolicy) -> None:
+        """For requests that begin from now on."""
+        self._rules = Rules.of(policy, self._random)
 
     def applies(self, route: Route) -> bool:
         return route.balancer is not BalancerKind.NONE
 
     async def __call__(self, ctx: Context, request: Request, next: Handler) -> Response:
+        rules = self._rules
         try:
             return await next(ctx, request)
         except UpstreamError as error:
-            if not self._may_repeat(ctx, request, error):
+            if not _may_repeat(rules, ctx, request, error):
                 raise
             failure = error
-        return await self._again(ctx, request, next, failure)
+        return await self._again(rules, ctx, request, next, failure)
 
-    async def _again(self, ctx: Context, request: Request, next: Handler, error: UpstreamError) -> Response:
+    async def _again(
+        self, rules: Rules, ctx: Context, request: Request, next: Handler, error: UpstreamError
+    ) -> Response:
         """Raises the last attempt's error."""
         attempt, waited = 1, 0.0
         while True:
-            pause = self._pause(ctx, attempt, waited, error)
+            pause = self._pause(rules, ctx, attempt, waited, error)
             if pause is None:
                 raise error
             if not self._budget.withdraw(ctx.clock.monotonic()):
@@ -79,13 +101,15 @@ class Retry:
             except (CircuitOpen, DeadlineExceeded):
                 raise error from None  # an endpoint's own words say more
             except UpstreamError as failure:
-                if not self._may_repeat(ctx, request, failure):
+                if not _may_repeat(rules, ctx, request, failure):
                     raise
                 error = failure
 
-    def _pause(self, ctx: Context, attempt: int, waited: float, error: UpstreamError) -> float | None:
+    def _pause(
+        self, rules: Rules, ctx: Context, attempt: int, waited: float, error: UpstreamError
+    ) -> float | None:
         """Seconds to the next attempt; None when there is none to make in this tier."""
-        if attempt >= self._most:
+        if attempt >= (ctx.route.attempts or rules.most):
             ctx.flags.append(Flag.RETRIES_EXHAUSTED)
             ctx.decide("retry", "exhausted", f"{attempt} attempts")
             return None
@@ -96,25 +120,24 @@ class Retry:
         if not ctx.last_tier or isinstance(error, SILENT) or type(error) is UpstreamError:
             return None
         left = None if ctx.deadline is None else ctx.deadline.remaining(now)
-        pause = self._backoff.wait(attempt, waited, error.retry_after, left)
+        pause = rules.backoff.wait(waited, error.retry_after, left)
         if pause is None:
             ctx.decide("retry", "no time", f"{error.code}, {left or 0:.1f} s left")
         return pause
 
-    def _may_repeat(self, ctx: Context, request: Request, error: UpstreamError) -> bool:
-        if isinstance(request.body, Stream):
-            return False  # it is gone
-        if isinstance(error, ConnectFailed):
-            return True
-        if isinstance(error, Answered):
-            status = error.response.status
-            if status not in self._statuses:
-                return False
-            return repeatable(ctx, request) or not_done(request, error)
-        # UpstreamError itself: it refused us, or reported a fault of its own. Another one may not.
-        return (isinstance(error, BROKEN + SILENT) or type(error) is UpstreamError) and repeatable(
-            ctx, request
-        )
+
+def _may_repeat(rules: Rules, ctx: Context, request: Request, error: UpstreamError) -> bool:
+    if isinstance(request.body, Stream):
+        return False  # it is gone
+    if isinstance(error, ConnectFailed):
+        return True
+    if isinstance(error, Answered):
+        status = error.response.status
+        if status not in rules.statuses:
+            return False
+        return repeatable(ctx, request) or not_done(request, error)
+    # UpstreamError itself: it refused us, or reported a fault of its own. Another one may not.
+    return (isinstance(error, BROKEN + SILENT) or type(error) is UpstreamError) and repeatable(ctx, request)
 
 
 def not_done(request: Request, error: UpstreamError) -> bool:

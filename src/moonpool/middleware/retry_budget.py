@@ -41,9 +41,7 @@ class RetryBudget:
     )
 
     def __init__(self, policy: RetryPolicy) -> None:
-        self._share = policy.budget_share
-        self._floor = policy.budget_per_second * policy.budget_window
-        self._width = policy.budget_window / PARTS
+        self.update(policy)
         self._now = 0
         """Deposits of the part that is going on, which is not yet in `_deposits`."""
         self._turn = -math.inf
@@ -56,6 +54,13 @@ class RetryBudget:
         self._deposits = 0
         self.denied = 0
         """Withdrawals refused so far."""
+
+    def update(self, policy: RetryPolicy) -> None:
+        """What was earned and spent stays; with another window, as of the parts it was counted in: the bound
+        is the new policy's as soon as that window is over."""
+        self._share = policy.budget_share
+        self._floor = policy.budget_per_second * policy.budget_window
+        self._width = policy.budget_window / PARTS
 
     def deposit(self, now: float) -> None:
         """A logical request has come, however many attempts it will take."""

@@ -162,19 +162,24 @@ class ChainedInferenceClient:
         clock: Clock,
         spans: SpanExporter | None = None,
     ) -> None:
-        self._route = _chat_route(manifest)
+        self.update(manifest)
         self._handler = chain([CallTracing(spans), *filters], upstream)
         self._clock = clock
 
+    def update(self, manifest: Manifest) -> None:
+        """For requests that begin from now on."""
+        self._route = _chat_route(manifest)
+
     async def chat(self, principal: Principal, body: bytes, *, request_id: str) -> Response:
+        route = self._route
         ctx = Context(self._clock)
         ctx.request_id = request_id
-        ctx.route = self._route
+        ctx.route = route
         ctx.principal = principal
         ctx.service = "inference"
-        ctx.deadline = Deadline(ctx.started + self._route.timeouts.total)
+        ctx.deadline = Deadline(ctx.started + route.timeouts.total)
         ctx.payload = parse(ChatCompletionRequest, body)
-        return await self._handler(ctx, Request("POST", self._route.path, "", {}, body))
+        return await self._handler(ctx, Request("POST", route.path, "", {}, body))
 
 
 def _chat_route(manifest: Manifest) -> Route:

@@ -43,7 +43,9 @@ class Continuity:
         clock, log, pools = infrastructure.clock, infrastructure.log, infrastructure.pools
         self.letters = open_dead_letters(infrastructure.data, settings.secrets.own["spool"])
         self.causes, known = Causes(clock), LastKnownMemory(clock)
-        replayer = Replayer(manifests=manifests, filters=replayed, upstream=upstream, clock=clock)
+        self._replayer = replayer = Replayer(
+            manifests=manifests, filters=replayed, upstream=upstream, clock=clock
+        )
         replays = Replays(self.letters, replayer, clock, infrastructure.random, log)
         worker = LetterWorker(
             self.letters,
@@ -55,13 +57,15 @@ class Continuity:
         )
         self.hand_back = worker.drain
         deferring = Deferring(self.letters, self.causes, clock, log, wake=worker.wake)
-        models = next(manifest for manifest in manifests if manifest.service == "inference")
+        self._models = ChainedInferenceClient(
+            _models(manifests), inference.filters, inference.upstream, clock
+        )
         parts = FallbackParts(
             known=known,
             later=deferring,
             config=infrastructure.config,
             clock=clock,
-            inference=ChainedInferenceClient(models, inference.filters, inference.upstream, clock),
+            inference=self._models,
         )
         fallbacks: dict[str, Fallback] = {
             manifest.service: cast(MakeFallback, resolve(manifest.fallback))(parts)
@@ -75,6 +79,15 @@ class Continuity:
             *FallbackAdministration(self.causes, HALF_LIFE).routes(),
         ]
         self.components: list[Component] = [self.letters, worker]
+
+    def update(self, manifests: Sequence[Manifest]) -> None:
+        """For what is sent from now on."""
+        self._replayer.update(manifests)
+        self._models.update(_models(manifests))
+
+
+def _models(manifests: Sequence[Manifest]) -> Manifest:
+    return next(manifest for manifest in manifests if manifest.service == "inference")
 
 
 def states(pools: Pools) -> dict[str, str]:

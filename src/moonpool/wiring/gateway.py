@@ -5,7 +5,7 @@ import gc
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,15 +15,17 @@ from prometheus_client import CollectorRegistry
 from moonpool.balancing.api import ApiBalancer
 from moonpool.balancing.pools import SERVING
 from moonpool.balancing.web import WebBalancer
-from moonpool.contracts.config import GatewayConfig
+from moonpool.contracts.config import GatewayConfig, PlatformConfig
 from moonpool.contracts.documents.platform import PLATFORM
 from moonpool.contracts.manifest import BalancerKind, Manifest, Route
 from moonpool.core.component import Component, Group
 from moonpool.core.errors import MoonpoolError, StartupError
 from moonpool.core.handler import Handler
+from moonpool.core.message import Request
 from moonpool.gateway.admin import Administration
 from moonpool.gateway.app import Gateway
 from moonpool.gateway.openapi import merge
+from moonpool.http.limits import BodyPolicy
 from moonpool.http.server import Server
 from moonpool.middleware.attempts import FailedAttempts
 from moonpool.middleware.authentication import Authentication, KeyCache
@@ -39,6 +41,7 @@ from moonpool.middleware.refusals import EdgeRefusals
 from moonpool.middleware.resolution import CAPABILITIES
 from moonpool.middleware.sampling import Sampler
 from moonpool.middleware.spans import SpanExport
+from moonpool.middleware.switched_off import SwitchedOff
 from moonpool.middleware.tracing import Tracing
 from moonpool.middleware.upstream import ServiceUpstream
 from moonpool.middleware.validation import Parse, Validation
@@ -51,12 +54,13 @@ from moonpool.wiring.adapters import open_cache, open_limits
 from moonpool.wiring.clients import HttpAuthClient, ServiceCaller
 from moonpool.wiring.continuity import Continuity, states
 from moonpool.wiring.following import RevocationFollower
-from moonpool.wiring.inference import InferencePath, patient
+from moonpool.wiring.inference import InferencePath
 from moonpool.wiring.infrastructure import Infrastructure, open_infrastructure
 from moonpool.wiring.observation import observe
 from moonpool.wiring.registry import load_manifests
-from moonpool.wiring.release_manifests import ReleaseManifests
+from moonpool.wiring.release_manifests import Key, ReleaseManifests
 from moonpool.wiring.releasing import Releasing
+from moonpool.wiring.route_policies import RoutePolicies
 from moonpool.wiring.settings import ModuleSettings
 
 SCHEMAS: Mapping[str, Parse] = {
@@ -147,8 +151,7 @@ class _Assembly:
 
     def __init__(self, settings: ModuleSettings, infrastructure: Infrastructure) -> None:
         self._infrastructure = infrastructure
-        self._timeouts = infrastructure.config.resilience.timeouts
-        self._manifests = [patient(manifest, self._timeouts) for manifest in load_manifests()]
+        self._policies = RoutePolicies(load_manifests(), infrastructure.config, self._rebuild)
         self._telemetry, self._stores = _Telemetry(infrastructure), _Stores(infrastructure)
         self._keys = KeyCache(infrastructure.clock)
         metrics = self._telemetry.metrics
@@ -161,7 +164,7 @@ class _Assembly:
         self._continuity = Continuity(
             settings,
             infrastructure,
-            self._manifests,
+            self._policies.manifests,
             [layer[name] for name in REPLAYED],
             self._upstreams,
             self._inference,
@@ -170,12 +173,14 @@ class _Assembly:
         self._filters = ordered(
             **layer, dead_letter=self._continuity.dead_letter, fallback=self._continuity.fallback
         )
-        gateway = self._gateway()
+        self._description = _Description(infrastructure.caller)
+        self._own = [*self._administration().routes(), *self._continuity.routes]
+        self._gateway = self._build()
         self.server = Server(
-            gateway.handle,
+            self._gateway.handle,
             render_error=EdgeRefusals(self._telemetry.recorder, metrics, infrastructure.clock),
             render_stream_error=render_stream_error,
-            body_policy=gateway.body_policy,
+            body_policy=self._body_policy,
             ssl=_tls(infrastructure.config.gateway),
             clock=infrastructure.clock,
         )
@@ -184,6 +189,7 @@ class _Assembly:
             *self._components(),
             RevocationFollower(infrastructure.events, self._keys, revocations, infrastructure.log),
         ]
+        infrastructure.documents.subscribe(PLATFORM, lambda _name, _old, new: self._follow(new))
 
     def _layer(self) -> dict[str, RouteFilter]:
         """The filters by their names in pipeline.ordered, without those that stand in for a service."""
@@ -202,6 +208,7 @@ class _Assembly:
             ),
             "health": self.gate,
             "authentication": Authentication(self._keys, auth, FailedAttempts(clock), clock, log),
+            "switched_off": SwitchedOff(),
             "router": releasing.router,
             "requests": RequestLimit(stores.rules, stores.limits),
             "validation": Validation(SCHEMAS),
@@ -217,26 +224,44 @@ class _Assembly:
             "retry": resilience.retry,
         }
 
-    def _gateway(self) -> Gateway:
+    def _administration(self) -> Administration:
         infrastructure, journal = self._infrastructure, self._inference.journal
-        description = _Description(self._manifests, infrastructure.caller)
-        administration = Administration(
+        return Administration(
             draining=lambda: self.gate.draining,
             services=lambda: states(infrastructure.pools),
             journal_healthy=lambda: journal.healthy,
             metrics=self._telemetry.registry,
             recorder=self._telemetry.recorder,
-            openapi=description,
+            openapi=self._description,
         )
-        own = [*administration.routes(), *self._continuity.routes]
-        description.own = [route for route, _ in own]
+
+    def _build(self) -> Gateway:
+        """By the manifests that are in force now."""
+        manifests = self._policies.manifests
+        self._description.of(manifests, [route for route, _ in self._own])
         return Gateway(
-            manifests=self._manifests,
+            manifests=manifests,
             filters=self._filters,
             upstream=self._upstreams,
-            own=own,
-            clock=infrastructure.clock,
+            own=self._own,
+            clock=self._infrastructure.clock,
         )
+
+    def _follow(self, new: PlatformConfig) -> None:
+        self.gate.update(new.gateway.max_active_requests)
+        self._policies.follow(new)
+
+    def _body_policy(self, request: Request) -> BodyPolicy:
+        """Connections keep hold of what they ask for it, and outlive a gateway that is built anew."""
+        return self._gateway.body_policy(request)
+
+    def _rebuild(self) -> None:
+        """In one turn of the event loop: a request is all of the old rules, or all of the new."""
+        self._gateway = self._build()
+        self.server.application = self._gateway.handle
+        self._continuity.update(self._policies.manifests)
+        self._releasing.update(self._policies.releases, anew=True)
+        self._infrastructure.log.info("routes changed")
 
     def _components(self) -> list[Component]:
         """What has to run, in the order of its start."""
@@ -269,13 +294,16 @@ class _Assembly:
         ]
 
     def _release_manifests(self) -> ReleaseManifests:
-        routes, timeouts = self._releasing.routes, self._timeouts
+        def found(manifests: Mapping[Key, Manifest]) -> None:
+            self._policies.take_releases(manifests)
+            self._releasing.update(self._policies.releases)
+
         return ReleaseManifests(
             {manifest.service: manifest for manifest in load_manifests()},
             self._infrastructure.pools,
             self._infrastructure.caller,
             self._infrastructure.log,
-            lambda found: routes.update({key: patient(one, timeouts) for key, one in found.items()}),
+            found,
         )
 
     def _below_router(self, service: str, route: Route) -> Handler:
@@ -306,15 +334,19 @@ class _Upstreams:
 class _Description:
     """The merged API description, asked of the services when somebody wants it."""
 
-    def __init__(self, manifests: list[Manifest], caller: ServiceCaller) -> None:
-        self._manifests = manifests
+    def __init__(self, caller: ServiceCaller) -> None:
         self._caller = caller
-        self.own: list[Route] = []
+        self._manifests: Sequence[Manifest] = ()
+        self._own: Sequence[Route] = ()
+
+    def of(self, manifests: Sequence[Manifest], own: Sequence[Route]) -> None:
+        self._manifests, self._own = manifests, own
 
     async def __call__(self) -> bytes:
-        parts = await asyncio.gather(*(self._part(manifest.service) for manifest in self._manifests))
+        manifests, own = self._manifests, self._own
+        parts = await asyncio.gather(*(self._part(manifest.service) for manifest in manifests))
         documents = {name: document for name, document in parts if document is not None}
-        return msgspec.json.encode(merge(self._manifests, documents, self.own))
+        return msgspec.json.encode(merge(manifests, documents, own))
 
     async def _part(self, service: str) -> tuple[str, dict[str, Any] | None]:
         try:

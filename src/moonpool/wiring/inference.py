@@ -3,7 +3,6 @@
 One piece, so that a call from service to service passes what a client's request passes below the edge.
 """
 
-from functools import partial
 from pathlib import Path
 
 from msgspec import structs
@@ -15,7 +14,6 @@ from moonpool.contracts.resilience import ModelTimeouts
 from moonpool.contracts.usage import TOPIC as USAGE
 from moonpool.core.component import Component
 from moonpool.core.handler import Filter, Handler
-from moonpool.middleware.circuit_breaker import first_token_budget
 from moonpool.middleware.inference import InferenceUpstream
 from moonpool.middleware.metering import Metering
 from moonpool.middleware.resolution import Resolution
@@ -45,7 +43,7 @@ class InferencePath:
             attempts=resilience.attempts,
             signer=infrastructure.signer,
             migration=resilience.migration,
-            first_token=partial(first_token_budget, resilience.config.breaker),
+            first_token=resilience.first_token,
             restarts=resilience.restarts,
         )
         self.filters: list[Filter] = [
@@ -54,7 +52,7 @@ class InferencePath:
             self.money,
             self.metering,
             resilience.failover,
-            *([resilience.hedge] if resilience.config.hedge.enabled else []),
+            resilience.hedge,
             resilience.retry,
         ]
         snapshot = Path(settings.topology).parent / f"catalogue-{settings.name}.json"

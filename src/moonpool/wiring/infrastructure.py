@@ -12,6 +12,7 @@ from moonpool.adapters.discovery.file import FileDiscovery
 from moonpool.balancing.api import ApiBalancer
 from moonpool.balancing.pools import Pools
 from moonpool.contracts.config import PlatformConfig
+from moonpool.contracts.documents.platform import PLATFORM
 from moonpool.contracts.manifest import Route
 from moonpool.core.clock import SYSTEM_CLOCK, Clock
 from moonpool.core.component import Component
@@ -105,6 +106,7 @@ def open_infrastructure(settings: ModuleSettings) -> Infrastructure:
         clock=clock,
     )
     documents = open_documents(settings, beginning, caller, log)
+    documents.subscribe(PLATFORM, lambda _name, _old, new: resilience.update(new.resilience))
     events = open_events(config, data)
     return Infrastructure(
         documents=documents,

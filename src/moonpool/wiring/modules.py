@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from moonpool.asgi.parts import Parts
 from moonpool.asgi.shutdown import Shutdown
 from moonpool.contracts.clients import Clients
+from moonpool.contracts.documents.platform import PLATFORM
 from moonpool.contracts.manifest import Manifest
 from moonpool.core.component import Component, Group
 from moonpool.core.errors import StartupError
@@ -130,6 +131,9 @@ def _inference_client(
         path.upstream,
         infrastructure.clock,
         spans,
+    )
+    infrastructure.documents.subscribe(
+        PLATFORM, lambda _name, _old, new: client.update(patient(manifest, new.resilience.timeouts))
     )
     return client, path.components
 

@@ -1,9 +1,9 @@
 """The upgrade layer in the gateway: which release a request belongs to, by whose rules, and what is told."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from moonpool.balancing.tiers import Tier
-from moonpool.contracts.manifest import Route
+from moonpool.contracts.manifest import Manifest, Route
 from moonpool.contracts.usage import TokenPrice
 from moonpool.core.component import Component
 from moonpool.core.context import Attempt, Context
@@ -15,6 +15,7 @@ from moonpool.middleware.release_stats import charged
 from moonpool.upgrade.mirror import Mirroring
 from moonpool.upgrade.routing_filter import ReleaseRoutes, VersionRouter
 from moonpool.wiring.infrastructure import Infrastructure
+from moonpool.wiring.release_manifests import Key
 from moonpool.wiring.release_reports import open_release_stats
 from moonpool.wiring.routing import RoutingFollower
 from moonpool.wiring.settings import ModuleSettings
@@ -46,6 +47,13 @@ class Releasing:
     def _price(self, ctx: Context, answered: Attempt) -> TokenPrice | None:
         """What the tokens of an answer cost: by the word of the release that gave it, else by its alias."""
         return self._pools.price(answered.endpoint, ctx.model) or charged(ctx, answered)
+
+    def update(self, manifests: Mapping[Key, Manifest], *, anew: bool = False) -> None:
+        """All manifests that are others than this package's own. `anew`: chains are built again for all."""
+        if anew:
+            self.routes.update({})
+            self._ends = {}
+        self.routes.update(manifests)
 
     async def _send_copy(self, ctx: Context, request: Request) -> Response:
         """One attempt at the release in the shadow, or none."""

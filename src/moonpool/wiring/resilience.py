@@ -12,9 +12,8 @@ from moonpool.contracts.resilience import ResilienceConfig
 from moonpool.core.clock import Clock
 from moonpool.http.client import Client
 from moonpool.middleware.attempt import Attempts
-from moonpool.middleware.backoff import Backoff
 from moonpool.middleware.breakers import Breakers
-from moonpool.middleware.circuit_breaker import State
+from moonpool.middleware.circuit_breaker import State, first_token_budget
 from moonpool.middleware.failover import Failover, TierTable
 from moonpool.middleware.hedge import Hedge
 from moonpool.middleware.migration import Migration
@@ -24,6 +23,9 @@ from moonpool.middleware.retry_budget import RetryBudget
 
 
 class Resilience:
+    """Follows the configuration: what is decided from a change on is decided by the new policy; a request
+    keeps the policy of its retries, an attempt its times, a breaker its state, the budget its counts."""
+
     def __init__(
         self,
         config: ResilienceConfig,
@@ -48,9 +50,25 @@ class Resilience:
             self.table, self.breakers, self.budget, chance, enough=config.overprovisioning
         )
         self.hedge = Hedge(config.hedge, self.budget)
-        backoff = Backoff(config.retry, chance.random)
-        self.retry = Retry(config.retry, self.budget, backoff, self.breakers)
+        self.retry = Retry(config.retry, self.budget, self.breakers, chance.random)
         pools.on_gone(lambda endpoint: self.breakers.forget(endpoint.instance))
+
+    def update(self, config: ResilienceConfig) -> None:
+        """In one step: no request is decided by half of it."""
+        if config == self.config:
+            return
+        self.config = config
+        self.breakers.update(config.breaker)
+        self.budget.update(config.retry)
+        self.retry.update(config.retry)
+        self.hedge.update(config.hedge)
+        self.restarts.update(config.restart)
+        self.failover.update(config.overprovisioning)
+        self._log.info("resilience changed")
+
+    def first_token(self, prompt_tokens: int) -> float:
+        """Seconds that the first token of such a prompt may take."""
+        return first_token_budget(self.config.breaker, prompt_tokens)
 
     def _changed(self, instance: str, old: State, new: State) -> None:
         level = self._log.warning if new is State.OPEN else self._log.info

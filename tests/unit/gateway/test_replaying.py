@@ -1,7 +1,8 @@
 import pytest
+from msgspec import structs
 
 from harness.letters import OWNER, make_letter
-from moonpool.contracts.manifest import Manifest, Route
+from moonpool.contracts.manifest import Manifest, Route, Timeouts
 from moonpool.core.clock import ManualClock
 from moonpool.core.errors import NotFound
 from moonpool.core.message import Response
@@ -43,6 +44,21 @@ async def test_the_request_goes_out_as_it_came_in_the_name_of_who_sent_it() -> N
     assert [(d.filter, d.verdict) for d in ctx.trace()] == [("dead letter", "replay"), ("layer", "seen")]
     assert (request.method, request.body) == ("POST", b"body")
     assert request.headers[b"idempotency-key"] == b"req_dl_1"
+
+
+async def test_a_letter_is_sent_by_the_rules_of_the_day() -> None:
+    async def answer(ctx, request):
+        return Response(200, [], str(ctx.route.timeouts.total).encode())
+
+    replay = Replayer(
+        manifests=[MANIFEST], filters=[], upstream=lambda service, route: answer, clock=ManualClock()
+    )
+    letter = make_letter(route="/api/conversations/c1/exchanges")
+    assert (await replay(letter)).body == b"60.0"
+    (route,) = MANIFEST.routes
+    changed = structs.replace(route, timeouts=Timeouts(total=5.0))
+    replay.update([structs.replace(MANIFEST, routes=(changed,))])
+    assert (await replay(letter)).body == b"5.0"
 
 
 async def test_a_route_that_is_gone() -> None:

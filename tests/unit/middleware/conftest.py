@@ -26,7 +26,6 @@ from moonpool.core.handler import chain
 from moonpool.core.message import Request, Response
 from moonpool.core.principal import Principal, Role
 from moonpool.middleware.attempt import Attempts
-from moonpool.middleware.backoff import Backoff
 from moonpool.middleware.breakers import Breakers
 from moonpool.middleware.circuit_breaker import Verdict
 from moonpool.middleware.failover import Failover, TierTable
@@ -214,7 +213,7 @@ class Layer:
         table = TierTable(Services(self.pools), self.models)
         return [
             Failover(table, self.breakers, self.budget, self.chance),
-            Retry(self.policy, self.budget, Backoff(self.policy, lambda: self.jitter), self.breakers),
+            Retry(self.policy, self.budget, self.breakers, lambda: self.jitter),
         ]
 
     def run(self, *modules: str, state: str = "ready") -> None:

@@ -136,3 +136,17 @@ def test_who_is_forgotten_leaves_no_trace(breakers: Breakers) -> None:
     assert breakers.admitted(UNTOUCHED, NOW) is UNTOUCHED
     trip(breakers, "c")
     assert names(breakers.admitted(POOL, NOW)) == "abd"
+
+
+def test_another_policy_holds_for_all_that_there_are_and_for_those_that_come(breakers: Breakers) -> None:
+    trip(breakers, "ab")
+    breakers.update(BreakerPolicy(consecutive_failures=1, panic=0.1))
+    assert names(breakers.admitted(POOL, NOW)) == "abcd"  # 2 of 4 are more than 10 %
+    breakers.update(BreakerPolicy(consecutive_failures=1))
+    assert names(breakers.admitted(POOL, NOW)) == "cd"
+    for name in "cz":
+        permit = breakers.of(Place(name)).permit(NOW)
+        assert permit is not None
+        permit.failed(NOW, Verdict.CONNECT)
+    assert set(breakers.states(NOW)) == set("abcz")
+    assert set(breakers.states(NOW).values()) == {State.OPEN}

@@ -310,6 +310,46 @@ def test_changes_are_told_once() -> None:
     assert seen == [(closed, opened), (opened, half), (half, opened), (opened, half), (half, closed)]
 
 
+def test_another_policy_leaves_the_state_and_the_counts() -> None:
+    breaker = make()
+    fail(breaker, NOW, 3)
+    breaker.update(BreakerPolicy(consecutive_failures=4, window=600.0, open_first=7.0, jitter=0.0))
+    assert breaker.state is State.CLOSED
+    fail(breaker, NOW, 1)
+    assert breaker.state is State.OPEN
+    assert breaker.retry_after(NOW) == 7.0
+    breaker.update(BreakerPolicy(consecutive_failures=100, open_first=1.0))
+    assert breaker.retry_after(NOW) == 7.0  # it is not over sooner, nor later
+    recover(breaker, NOW + 7.0)
+
+
+@pytest.mark.parametrize(("passed", "probes"), [(7 - 1, (1,)), (1 + 2, (1, 2)), (1, (3, 3, 3)), (0, (2,))])
+def test_half_open_closes_by_other_probes_too(passed: int, probes: tuple[int, ...]) -> None:
+    breaker = make()
+    fail(breaker, NOW)
+    now = NOW + 5.0
+    for _ in range(passed):
+        take(breaker, now).succeeded(now)
+    flying = take(breaker, now)
+    breaker.update(BreakerPolicy(probes=probes))
+    assert breaker.state is State.HALF_OPEN
+    flying.succeeded(now)
+    for _ in range(sum(probes)):
+        if breaker.state is State.HALF_OPEN:
+            take(breaker, now).succeeded(now)
+    assert breaker.state is State.CLOSED
+
+
+def test_another_window_forgets_what_is_older_than_it() -> None:
+    breaker = make()
+    fail(breaker, NOW, 4, Verdict.RATE_LIMITED)
+    breaker.update(BreakerPolicy(window=1.0, minimum_calls=6))
+    fail(breaker, NOW + 4.0, 5, Verdict.RATE_LIMITED)
+    assert breaker.state is State.CLOSED
+    fail(breaker, NOW + 4.0, 1, Verdict.RATE_LIMITED)
+    assert breaker.state is State.OPEN
+
+
 @pytest.mark.parametrize(("tokens", "seconds"), [(0, 30.0), (1000, 35.0), (32_000, 190.0)])
 def test_a_long_prompt_may_take_longer(tokens: int, seconds: float) -> None:
     policy = BreakerPolicy(first_token_base=30.0, first_token_per_1k=5.0)

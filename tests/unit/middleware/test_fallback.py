@@ -218,6 +218,20 @@ async def test_object_or_503(house, policy, prefer, status) -> None:
     assert (response.status, response.header(HEADER)) == (status, b"degraded")
 
 
+async def test_an_operator_may_want_nobody_to_stand_in(house) -> None:
+    house.below = ConnectFailed("no")
+    house.twin.half = house.twin.object = Response(200, [], b"{}")
+    route = Route(method="POST", path="/x", degraded=Degraded.OBJECT, fallback=False)
+    stale = {"stale": lambda: Response(200, [], b"old")}
+    response = await house.ask(route=route, headers={b"prefer": b"handling=lenient"}, **stale)
+    assert (response.status, response.header(HEADER)) == (503, b"degraded")
+    assert error_of(response)["message"] == "no"
+    assert response.header(b"retry-after")
+    house.below = Response(500, [], b"")
+    assert (await house.ask(route=route)).status == 503
+    assert house.twin.causes == []
+
+
 async def test_the_gateway_s_own_routes_have_no_twin(house) -> None:
     house.below = ConnectFailed("no")
     with pytest.raises(ConnectFailed):

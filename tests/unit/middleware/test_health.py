@@ -60,3 +60,14 @@ def test_probes_are_not_shed() -> None:
     gate = HealthGate(lambda: 0, 100)
     assert not gate.applies(Route(method="GET", path="/livez", quiet=True))
     assert gate.applies(Route(method="GET", path="/"))
+
+
+async def test_another_bound_holds_from_then_on(make_ctx) -> None:
+    gate = HealthGate(lambda: 50, 100)
+    route = Route(method="GET", path="/")
+    await gate(make_ctx(route=route), REQUEST, answer)
+    gate.update(10)
+    with pytest.raises(Overloaded):
+        await gate(make_ctx(route=route), REQUEST, answer)
+    gate.update(1000)
+    await gate(make_ctx(route=route), REQUEST, answer)

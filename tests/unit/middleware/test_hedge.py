@@ -171,3 +171,30 @@ def test_the_quantile_is_of_the_last_times() -> None:
 def test_where_it_stands(policy, balancer, applies: bool) -> None:
     made = Hedge(policy, RetryBudget(RetryPolicy()))
     assert made.applies(Route(method="POST", path="/", balancer=balancer)) is applies
+
+
+async def test_it_is_turned_on_and_off_for_those_that_come(ctx, asked) -> None:
+    racing = hedge()
+    first = asyncio.create_task(racing(ctx, REQUEST, asked))
+    racing.update(HedgePolicy(enabled=False))
+    await asked.count(2)  # who began while it was on has it
+    asked.answers[1].set_result(Response(200))
+    await first
+    second = asyncio.create_task(racing(ctx, REQUEST, asked))
+    await asked.count(3)
+    asked.answers[2].set_result(Response(200))
+    await second
+    route = Route(method="POST", path="/", balancer=BalancerKind.INFERENCE)
+    assert not racing.applies(route)
+    racing.update(POLICY)
+    assert racing.applies(route)
+
+
+def test_another_quantile_is_of_the_times_that_are_known() -> None:
+    racing = hedge()
+    times = racing._models["m"]
+    for number in range(100):
+        times.add(number / 100)
+    assert times.quantile() == 0.94
+    racing.update(HedgePolicy(enabled=True, quantile=0.5))
+    assert times.quantile() == 0.4

@@ -25,6 +25,7 @@ EVERYTHING = [
     "tracing",
     "health",
     "authentication",
+    "switched_off",
     "router",
     "requests",
     "validation",

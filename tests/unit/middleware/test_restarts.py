@@ -97,6 +97,18 @@ async def test_patience_counts_from_the_loss(house: House, service: str, patienc
         await early
 
 
+async def test_who_begins_to_wait_later_has_the_new_patience(house: House) -> None:
+    early = house.ask()
+    await asyncio.sleep(0)
+    house.restarts.update(RestartPolicy(service_patience=0.0))
+
+    with pytest.raises(Unavailable):
+        await house.ask()
+    assert not early.done()
+    house.tell("ready", "chat-0-b")
+    assert await early == "chat-0-b"
+
+
 async def test_a_new_outage_is_a_new_patience(house: House) -> None:
     house.clock.advance(100.0)
     house.tell("ready", "chat-0-b")

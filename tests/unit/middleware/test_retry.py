@@ -3,7 +3,9 @@
 import asyncio
 
 import pytest
+from msgspec import structs
 
+from moonpool.balancing.services import Services
 from moonpool.contracts.catalogue import Model, Target
 from moonpool.contracts.manifest import BalancerKind, Route
 from moonpool.contracts.resilience import RetryPolicy
@@ -21,7 +23,8 @@ from moonpool.core.errors import (
     UpstreamError,
     UpstreamMalformed,
 )
-from moonpool.core.message import Response
+from moonpool.core.message import Request, Response
+from moonpool.middleware.retry import Retry
 from moonpool.openai.errors import render_error
 
 BASE = RetryPolicy().backoff_base
@@ -163,6 +166,34 @@ async def test_all_are_asked_before_one_is_asked_again(case, layer) -> None:
     assert asked.asked == 3
     assert len(set(layer.client.asked_of[:2])) == 2
     assert layer.waits == [BASE]
+
+
+@pytest.mark.parametrize(("wanted", "made"), [(1, 1), (2, 2), (5, 5), (0, 3)])
+async def test_a_route_may_have_its_own_number(case, layer, wanted: int, made: int) -> None:
+    asked = case("read", "alone")
+    asked.ctx.route = structs.replace(asked.ctx.route, attempts=wanted)
+    layer.client.answer = ConnectionReset("x")
+    await asked.ask()
+    assert asked.asked == made
+
+
+async def test_a_request_keeps_the_policy_that_it_began_with(layer) -> None:
+    layer.run("chat-0")
+    retry = Retry(RetryPolicy(attempts=2), layer.budget, layer.breakers, lambda: 0.0)
+    asked = []
+
+    async def fails(ctx, request):
+        asked.append(ctx)
+        retry.update(RetryPolicy(attempts=4, statuses=frozenset()))
+        raise ConnectionReset("x")
+
+    for attempts in (2, 4):
+        asked.clear()
+        ctx = layer.service_ctx()
+        (ctx.tier,), ctx.last_tier = Services(layer.pools).tiers("chat"), True
+        with pytest.raises(ConnectionReset):
+            await retry(ctx, Request("GET", "/api/x"), fails)
+        assert len(asked) == attempts
 
 
 @pytest.mark.parametrize("kind", ["read", "model"])

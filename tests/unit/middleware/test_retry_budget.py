@@ -56,6 +56,29 @@ def test_at_total_failure_attempts_stay_in_proportion() -> None:
     assert 0.8 * 1200 <= retries <= 1200
 
 
+def test_another_policy_keeps_what_was_earned_and_spent() -> None:
+    budget = RetryBudget(RetryPolicy(budget_per_second=0.0))
+    for _ in range(100):
+        budget.deposit(1000.0)
+    assert drain(budget, 1000.5) == 20
+    budget.update(RetryPolicy(budget_share=0.5, budget_per_second=1.0))
+    assert drain(budget, 1000.5) == 50 + 10 - 20
+    budget.update(RetryPolicy(budget_share=0.1, budget_per_second=0.0))
+    assert budget.available(1001.0) == pytest.approx(10.0 - 60.0)
+
+
+@pytest.mark.parametrize("window", [1.0, 100.0])
+def test_another_window_is_kept_once_it_is_over(window: float) -> None:
+    budget = RetryBudget(POLICY)
+    for _ in range(100):
+        budget.deposit(1000.0)
+    assert drain(budget, 1000.0) == 120
+    budget.update(RetryPolicy(budget_window=window))
+    later = 1000.0 + 1.1 * window + 1.0  # and what was left of the part that was going on
+    assert drain(budget, later) == int(10.0 * window)
+    assert drain(budget, later + 0.9 * window) == 0
+
+
 def test_asking_what_is_left_spends_nothing() -> None:
     budget = RetryBudget(POLICY)
     assert [budget.available(1000.0) for _ in range(3)] == pytest.approx([100.0] * 3)

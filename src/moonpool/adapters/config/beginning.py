@@ -19,6 +19,7 @@ from moonpool.contracts.documents.place import Document
 from moonpool.contracts.documents.platform import PLATFORM
 from moonpool.contracts.documents.wire import Snapshot, Stored, digest, newest
 from moonpool.core.errors import StartupError
+from moonpool.ports.config import Kind
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,14 @@ class Beginning:
     refused: str = ""
 
 
-def begin(file: Path | None, environ: Mapping[str, str], kept: list[Snapshot]) -> Beginning:
-    """Raises StartupError for a broken file when there is nothing else to start from."""
+def begin(
+    file: Path | None,
+    environ: Mapping[str, str],
+    kept: list[Snapshot],
+    kind: Kind[PlatformConfig] = PLATFORM,
+) -> Beginning:
+    """`kind` is what a file is checked by. Raises StartupError for a broken file when there is nothing else
+    to start from."""
     snapshot = newest(kept) or Snapshot()
     document = snapshot.find(PLATFORM.name)
     refused = ""
@@ -42,7 +49,7 @@ def begin(file: Path | None, environ: Mapping[str, str], kept: list[Snapshot]) -
         except StartupError as error:
             refused = str(error)
     try:
-        return Beginning(load(file, environ), "file" if file else "defaults", snapshot, refused)
+        return Beginning(load(file, environ, kind), "file" if file else "defaults", snapshot, refused)
     except StartupError as error:
         if document is None or refused:
             raise

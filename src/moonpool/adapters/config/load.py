@@ -11,19 +11,25 @@ from moonpool.contracts.documents.place import Document
 from moonpool.contracts.documents.platform import PLATFORM
 from moonpool.contracts.documents.validation import DocumentFault, validate
 from moonpool.core.errors import StartupError
+from moonpool.ports.config import Kind
 
 
-def load(file: FilePath | None, environ: Mapping[str, str]) -> PlatformConfig:
-    """Without a file: the defaults, and what the environment says. Raises StartupError."""
+def load(
+    file: FilePath | None, environ: Mapping[str, str], kind: Kind[PlatformConfig] = PLATFORM
+) -> PlatformConfig:
+    """Without a file: the defaults, and what the environment says. `kind` may check more than PLATFORM does.
+    Raises StartupError."""
     document = Document("the environment", {}) if file is None else read_yaml(file)
-    return overlaid(document, environ)
+    return overlaid(document, environ, kind)
 
 
-def overlaid(document: Document, environ: Mapping[str, str]) -> PlatformConfig:
+def overlaid(
+    document: Document, environ: Mapping[str, str], kind: Kind[PlatformConfig] = PLATFORM
+) -> PlatformConfig:
     """`document` with the environment over it (which changes `document`). Raises StartupError."""
     if document.data is None or isinstance(document.data, dict):
         apply_environment(document, environ)
     try:
-        return validate(document, PLATFORM)
+        return validate(document, kind)
     except DocumentFault as fault:
         raise StartupError(fault.message, where=document.where(fault.path), hint=fault.hint) from fault

@@ -1,9 +1,10 @@
 """The platform's configuration as a document: how its parts must fit together, and what of it takes effect
 only at the next start. Pure.
 
-What is followed while the platform runs: `models` (but weights that were never loaded), `limits`,
-`telemetry.log_level`, `engine.queue`, `gateway.allow_private_targets`, `billing` (but its currency).
-Everything else is read once, when a process starts.
+What is followed while the platform runs: `models` (but weights that were never loaded), `limits`, `routes`,
+`resilience`, `telemetry.log_level`, `engine.queue`, `gateway.allow_private_targets`,
+`gateway.max_active_requests`, `billing` (but its currency). Everything else is read once, when a process
+starts.
 """
 
 import math
@@ -38,9 +39,12 @@ _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 _LIVE: tuple[Path, ...] = (
     ("models",),
     ("limits",),
+    ("routes",),
+    ("resilience",),
     ("telemetry", "log_level"),
     ("engine", "queue"),
     ("gateway", "allow_private_targets"),
+    ("gateway", "max_active_requests"),
     ("billing", "overdraft"),
     ("billing", "enforce"),
 )

@@ -40,6 +40,10 @@ def describe(found: inspect.Type | None) -> str | None:
         return "text (in quotes where YAML would take it for something else)"
     if isinstance(found, inspect.BoolType):
         return "true or false"
+    if isinstance(found, inspect.EnumType):
+        return ", ".join(str(each.value) for each in found.cls)
+    if isinstance(found, inspect.LiteralType):
+        return ", ".join(str(each) for each in found.values)
     if isinstance(found, inspect.VarTupleType):
         return f"a list, each {describe(_without_none(found.item_type))}"
     if isinstance(found, inspect.DictType):

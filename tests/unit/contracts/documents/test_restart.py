@@ -13,6 +13,15 @@ from moonpool.contracts.config import (
 )
 from moonpool.contracts.documents.place import spell
 from moonpool.contracts.documents.platform import restart_paths
+from moonpool.contracts.resilience import (
+    BreakerPolicy,
+    HedgePolicy,
+    ModelTimeouts,
+    ResilienceConfig,
+    RestartPolicy,
+    RetryPolicy,
+)
+from moonpool.contracts.route_policy import RoutePolicy, RouteTimeouts
 
 REMOTE = ModelConfig(targets=(TargetConfig(url="http://127.0.0.1:9/v1"),))
 LOCAL = ModelConfig(targets=(TargetConfig(local="a.gguf"),))
@@ -30,7 +39,19 @@ def waiting(old: PlatformConfig, new: PlatformConfig) -> list[str]:
         PlatformConfig(limits={"default": LimitConfig(concurrent=3)}),
         PlatformConfig(telemetry=TelemetryConfig(log_level="debug")),
         PlatformConfig(engine=EngineConfig(queue=3)),
-        PlatformConfig(gateway=GatewayConfig(allow_private_targets=False)),
+        PlatformConfig(gateway=GatewayConfig(allow_private_targets=False, max_active_requests=1)),
+        PlatformConfig(routes={"POST /v1/embeddings": RoutePolicy(timeouts=RouteTimeouts(total=3.0))}),
+        PlatformConfig(resilience=ResilienceConfig(overprovisioning=2.0)),
+        *(
+            PlatformConfig(resilience=ResilienceConfig(**{part: policy}))
+            for part, policy in {
+                "breaker": BreakerPolicy(hold=False),
+                "retry": RetryPolicy(attempts=1),
+                "hedge": HedgePolicy(enabled=True),
+                "timeouts": ModelTimeouts(connect=1.0),
+                "restart": RestartPolicy(service_patience=0.0),
+            }.items()
+        ),
     ],
 )
 def test_what_is_followed(new: PlatformConfig) -> None:
@@ -41,6 +62,7 @@ def test_what_is_followed(new: PlatformConfig) -> None:
     ("new", "paths"),
     [
         (PlatformConfig(gateway=GatewayConfig(port=9)), ["gateway.port"]),
+        (PlatformConfig(gateway=GatewayConfig(drain_seconds=9)), ["gateway.drain_seconds"]),
         (PlatformConfig(engine=EngineConfig(slots=2, queue=3)), ["engine.slots"]),
         (PlatformConfig(models={"m": LOCAL}), ["models.m.targets[0].local"]),
         (PlatformConfig(models={"m": OTHER}), ["models.m.targets[1].local"]),
