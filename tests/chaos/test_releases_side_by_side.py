@@ -9,14 +9,16 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from harness.platform import PROGRAM, Platform, running, wait_until
 from harness.steady import Steady, get
+from harness.upgrading import add
 from moonpool.adapters.spawner.control import ControlFleet
+from moonpool.cli import release_documents
 from moonpool.contracts.releases import CommandSource, EndpointSource, Overrides, Release
 from moonpool.http.client import Client
 
@@ -124,16 +126,16 @@ async def replace(fleet: ControlFleet, load: Steady, service: str, old: str, new
 
 @pytest.mark.parametrize("service", ["gateway", "chat", "auth"])
 async def test_a_module_is_replaced_under_load_and_back(
-    fleet: ControlFleet, load: Steady, service: str
+    platform: Platform, fleet: ControlFleet, load: Steady, service: str
 ) -> None:
-    await fleet.add(Release(service=service, label="v2", note="the same again"))
+    await add(platform, Release(service=service, label="v2", note="the same again"))
     await replace(fleet, load, service, "v1", "v2")
     await replace(fleet, load, service, "v2", "v1")
     assert load.faults == {}, load.first
 
 
 async def test_a_stream_outlasts_its_gateway(platform: Platform, fleet: ControlFleet, load: Steady) -> None:
-    await fleet.add(Release(service="gateway", label="v3"))
+    await add(platform, Release(service="gateway", label="v3"))
     streaming = asyncio.create_task(asyncio.to_thread(platform.chat, "Hi", model="far", stream=True))
     await asyncio.sleep(5 * PACE)
     await fleet.ensure("gateway", "v3", 1)
@@ -155,10 +157,10 @@ async def test_a_stream_outlasts_its_gateway(platform: Platform, fleet: ControlF
     ids=["missing", "falls", "mute"],
 )
 async def test_a_release_that_is_never_ready_troubles_nobody(
-    fleet: ControlFleet, load: Steady, argv: tuple[str, ...]
+    platform: Platform, fleet: ControlFleet, load: Steady, argv: tuple[str, ...]
 ) -> None:
     label = f"bad-{len(argv)}-{argv[0].strip('/').split('/')[0]}"
-    await fleet.add(Release(service="chat", label=label, source=CommandSource(argv=argv)))
+    await add(platform, Release(service="chat", label=label, source=CommandSource(argv=argv)))
     before = await fleet.instances("chat")
     await fleet.ensure("chat", label, 1)
     await load.more(200)
@@ -170,9 +172,11 @@ async def test_a_release_that_is_never_ready_troubles_nobody(
     assert load.faults == {}, load.first
 
 
-async def test_an_endpoint_beside_the_local_engine(fleet: ControlFleet, load: Steady, endpoint: str) -> None:
+async def test_an_endpoint_beside_the_local_engine(
+    platform: Platform, fleet: ControlFleet, load: Steady, endpoint: str
+) -> None:
     source = EndpointSource(url=endpoint, model="m")
-    await fleet.add(Release(service="inference", label="far", source=source))
+    await add(platform, Release(service="inference", label="far", source=source))
     await fleet.ensure("inference", "far", 1)
     await ready(fleet, "inference", "far")
     await load.more(50)
@@ -181,13 +185,27 @@ async def test_an_endpoint_beside_the_local_engine(fleet: ControlFleet, load: St
     assert load.faults == {}, load.first
 
 
+def listed(platform: Platform, service: str) -> list[dict[str, Any]]:
+    found = json.loads(platform.command("release", "list", service, "--json").stdout)
+    return list(found["data"])
+
+
 async def test_a_killed_supervisor_comes_back_with_both_releases(
-    platform: Platform, fleet: ControlFleet, tmp_path: Path
+    platform: Platform,
+    fleet: ControlFleet,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    await fleet.add(Release(service="chat", label="v4", overrides=Overrides(environment={"A": "b"})))
+    await add(platform, Release(service="chat", label="v4", overrides=Overrides(environment={"A": "b"})))
     await fleet.ensure("chat", "v4", 2)
     await ready(fleet, "chat", "v4")
     pid = int((platform.data / "moonpool.lock").read_text())
+    os.kill(pid, signal.SIGSTOP)
+    # It hears of this one no more: it is in the document, and not on its shelf.
+    monkeypatch.setattr(release_documents, "PATIENCE", 0.3)
+    await add(platform, Release(service="chat", label="v5"))
+    assert "has not heard of it yet" in capsys.readouterr().err
+    assert "v5" not in {each["label"] for each in listed(platform, "chat")}
     os.kill(pid, signal.SIGKILL)
     config = platform.data.with_suffix(".yaml")
     command = [PROGRAM, "up", "--detach", "--wait", "--port", str(urlsplit(platform.url).port), "--json"]
@@ -202,8 +220,8 @@ async def test_a_killed_supervisor_comes_back_with_both_releases(
     assert up.returncode == 0, up.stderr
     deployed = {d.release: (d.replicas, d.ready) for d in await fleet.deployments("chat")}
     assert deployed == {"v1": (1, 1), "v4": (2, 2)}
-    listed = json.loads(platform.command("release", "list", "chat", "--json").stdout)["data"]
-    assert {one["label"]: one["replicas"] for one in listed}["v4"] == 2
+    assert {one["label"]: one["replicas"] for one in listed(platform, "chat")}["v4"] == 2
+    wait_until(lambda: "v5" in {one["label"] for one in listed(platform, "chat")}, "the document is followed")
     refused = platform.command("release", "remove", "chat", "v4")
     assert (refused.returncode, "chat@v4" in refused.stderr) == (1, True)
     await fleet.remove("chat", "v4")

@@ -17,7 +17,7 @@ from harness import faulty_release
 from harness.injector import Injector
 from harness.open_loop import Kind, OpenLoop, getting, streaming
 from harness.platform import Platform, wait_until
-from harness.upgrading import kill, modules, told, view
+from harness.upgrading import add, kill, modules, told, view
 from moonpool.adapters.spawner.control import ControlFleet
 from moonpool.contracts.releases import CommandSource, EndpointSource, PackageSource, Release, Source
 
@@ -82,7 +82,7 @@ class Course:
     async def add(self, service: str, *labels: str, source: Source | None = None) -> None:
         for label in map(self.label, labels):
             release = Release(service=service, label=label, note=label, source=source or PackageSource())
-            await self.fleet.add(release)
+            await add(self.platform, release)
 
     def label(self, name: str) -> str:
         return name + self.suffix

@@ -1,5 +1,6 @@
 """Upgrades of a running platform, told and watched as an operator does."""
 
+import asyncio
 import json
 import os
 import signal
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.platform import Platform, wait_until
+from moonpool.cli.release_documents import ReleaseDocuments
+from moonpool.contracts.releases import Release
 
 LIMITS = {"requests_per_minute": 10_000_000, "tokens_per_minute": 1_000_000_000, "concurrent": 2000}
 """None that a test's load comes near."""
@@ -19,6 +22,11 @@ def told(platform: Platform, *words: str, code: int = 0, timeout: float = 120) -
     assert done.returncode == code, f"{said}\n{platform.logs()}"
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+async def add(platform: Platform, release: Release) -> Release:
+    """As `moonpool release add` does it."""
+    return await asyncio.to_thread(ReleaseDocuments(platform.data).add, release)
 
 
 def upgrade(
@@ -63,8 +71,7 @@ def began(platform: Platform, id: str, what: str) -> float:
 
 def modules(platform: Platform, name: str = "") -> list[dict[str, Any]]:
     """Every instance, those of one module if it is named."""
-    found = json.loads(platform.command("status", "--json").stdout)["modules"]
-    return [one for one in found if name in ("", one["name"])]
+    return [one for one in platform.instances() if name in ("", one["name"])]
 
 
 def releases(platform: Platform, name: str) -> list[str]:

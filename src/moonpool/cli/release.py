@@ -8,91 +8,53 @@ import typer
 
 from moonpool.cli.options import DataOption, JsonOption
 from moonpool.cli.output import STYLES, console, print_json, say
+from moonpool.cli.release_options import (
+    ApiKeyEnvOption,
+    CommandOption,
+    EndpointOption,
+    EnvironmentOption,
+    FolderOption,
+    LabelArgument,
+    ModelOption,
+    NewLabelArgument,
+    NoteOption,
+    PriceOption,
+    ReadyPathOption,
+    ReplicasOption,
+    ServiceArgument,
+    SettingsOption,
+    VariablesOption,
+    WheelOption,
+)
 
 if TYPE_CHECKING:
+    from moonpool.cli.release_documents import ReleaseDocuments
     from moonpool.cli.release_wish import Wish
     from moonpool.contracts.releases import Release
     from moonpool.ports.discovery import Instance
     from moonpool.wiring.shelf import Shelf
 
 app = typer.Typer(name="release", help="Add, list, show and remove releases.", no_args_is_help=True)
-ServiceArgument = Annotated[str, typer.Argument(metavar="SERVICE", help="A service, or gateway.")]
-LabelArgument = Annotated[str, typer.Argument(metavar="LABEL", help="As `release list` shows it.")]
 DAY = 86_400.0
 
 
 @app.command()
 def add(
     service: ServiceArgument,
-    label: Annotated[
-        str, typer.Argument(metavar="[LABEL]", help="Its name. Default: the next of v2, v3, …")
-    ] = "",
-    wheel: Annotated[
-        Path | None,
-        typer.Option(
-            "--from", metavar="WHEEL", help="Build a virtual environment from it.", show_default=False
-        ),
-    ] = None,
-    environment: Annotated[
-        Path | None,
-        typer.Option(
-            "--venv", metavar="DIR", help="A virtual environment that is there.", show_default=False
-        ),
-    ] = None,
-    command: Annotated[
-        str,
-        typer.Option(
-            metavar="'PROGRAM …'",
-            help="Serves HTTP on the socket it inherits (LISTEN_FDS), or on {socket} or {port}.",
-            show_default=False,
-        ),
-    ] = "",
-    ready_path: Annotated[
-        str, typer.Option(metavar="PATH", help="With --command: what it answers with 2xx when it is ready.")
-    ] = "/readyz",
-    folder: Annotated[
-        str, typer.Option(metavar="DIR", help="With --command: where it runs.", show_default=False)
-    ] = "",
-    url: Annotated[
-        str,
-        typer.Option(
-            metavar="URL", help="An OpenAI-compatible endpoint (inference only).", show_default=False
-        ),
-    ] = "",
-    model: Annotated[
-        str, typer.Option(metavar="NAME", help="With --url: the model's name there.", show_default=False)
-    ] = "",
-    api_key_env: Annotated[
-        str,
-        typer.Option(
-            metavar="VARIABLE", help="With --url: names the variable with its key.", show_default=False
-        ),
-    ] = "",
-    price: Annotated[
-        str,
-        typer.Option(
-            metavar="KIND=NUMBER,…",
-            help="With --url: what a million tokens cost there, such as prompt=0.27,completion=1.10.",
-            show_default=False,
-        ),
-    ] = "",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="A setting of this release, such as engine.slots=8; values are YAML (repeat for more).",
-            show_default=False,
-        ),
-    ] = None,
-    variables: Annotated[
-        list[str] | None,
-        typer.Option("--env", metavar="NAME=VALUE", help="Of its environment (repeat).", show_default=False),
-    ] = None,
-    replicas: Annotated[
-        int | None, typer.Option(min=1, help="Instances of it, when it has all of the traffic.")
-    ] = None,
-    note: Annotated[str, typer.Option(help="Why it is there.", show_default=False)] = "",
+    label: NewLabelArgument = "",
+    wheel: WheelOption = None,
+    environment: EnvironmentOption = None,
+    command: CommandOption = "",
+    ready_path: ReadyPathOption = "/readyz",
+    folder: FolderOption = "",
+    url: EndpointOption = "",
+    model: ModelOption = "",
+    api_key_env: ApiKeyEnvOption = "",
+    price: PriceOption = "",
+    settings: SettingsOption = None,
+    variables: VariablesOption = None,
+    replicas: ReplicasOption = None,
+    note: NoteOption = "",
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -130,31 +92,43 @@ def add(
         replicas=replicas,
         note=note,
     )
-    release, gone = _add(_shelf(data), wish)
-    for old in gone:
-        say(f"Collected {old.name}, which was not used any more.")
-    if as_json:
-        print_json(release)
-    else:
-        say(f"Added {release.name}. Start it with `moonpool upgrade start {service} --to {release.label}`.")
+    _tell_added(*_add(_documents(data), wish), as_json)
 
 
-def _add(shelf: "Shelf", wish: "Wish") -> "tuple[Release, tuple[Release, ...]]":
+def _add(documents: "ReleaseDocuments", wish: "Wish") -> "tuple[Release, tuple[Release, ...]]":
+    """What was added, and what was collected for it."""
+    from moonpool.cli.api import CommandFailed
     from moonpool.cli.release_wish import release_of
     from moonpool.contracts.releases import EnvironmentSource
     from moonpool.upgrade.release import Retention, labels_of
     from moonpool.wiring.building import from_environment, from_wheel
-    from moonpool.wiring.shelf import known_module
 
-    known_module(wish.service)
-    now = time.time()
-    release = release_of(wish, labels_of(shelf.releases(), wish.service), now)
-    shelf.check(release, built=wish.wheel is None)
+    known = documents.known(wish.service)
+    taken = {*labels_of(known, wish.service), *documents.shelf.labels(wish.service)}
+    release = release_of(wish, taken, time.time())
+    documents.check(known, release, built=wish.wheel is None)
     if wish.wheel is not None:
-        release = from_wheel(shelf, release, wish.wheel, say)
+        release = from_wheel(documents.shelf, release, wish.wheel, say)
     elif isinstance(release.source, EnvironmentSource):
         release = from_environment(release)
-    return shelf.add(release, now), shelf.collect(now, Retention())
+    release = documents.add(release)
+    try:
+        return release, documents.collect(Retention())
+    except CommandFailed as error:
+        say(f"Nothing was collected: {error.message}")
+        return release, ()
+
+
+def _tell_added(release: "Release", gone: "tuple[Release, ...]", as_json: bool) -> None:
+    for old in gone:
+        say(f"Collected {old.name}, which was not used any more.")
+    if as_json:
+        print_json(release)
+        return
+    say(
+        f"Added {release.name}. Start it with "
+        f"`moonpool upgrade start {release.service} --to {release.label}`."
+    )
 
 
 @app.command("list")
@@ -164,7 +138,7 @@ def list_releases(
     as_json: JsonOption = False,
 ) -> None:
     """List releases, oldest first, and what runs of each."""
-    shelf = _shelf(data)
+    shelf = _known(data)
     rows = [(release, _instances(shelf, release)) for release in shelf.all(service)]
     if as_json:
         print_json({"object": "list", "data": [_told(shelf, release) for release, _ in rows]})
@@ -179,7 +153,7 @@ def show(
     """Show all that a release is, and its instances."""
     import msgspec
 
-    shelf = _shelf(data)
+    shelf = _known(data)
     told = _told(shelf, shelf.find(service, label))
     if as_json:
         print_json(told)
@@ -188,10 +162,15 @@ def show(
 
 
 @app.command()
-def remove(service: ServiceArgument, label: LabelArgument, data: DataOption = None) -> None:
-    """Remove a release and what was built for it. Refused while it runs or should run."""
-    _shelf(data).remove(service, label)
-    say(f"Removed {service}@{label}.")
+def remove(
+    service: ServiceArgument, label: LabelArgument, data: DataOption = None, as_json: JsonOption = False
+) -> None:
+    """Remove a release and what was built for it. Refused while it runs, should run, or is routed to."""
+    _documents(data).remove(service, label)
+    if as_json:
+        print_json({"service": service, "label": label, "removed": True})
+    else:
+        say(f"Removed {service}@{label}.")
 
 
 @app.command()
@@ -204,20 +183,37 @@ def gc(
     """Collect releases that neither run nor should, the oldest first. `release add` does it, too."""
     from moonpool.upgrade.release import Retention
 
-    gone = _shelf(data).collect(time.time(), Retention(keep=keep, age=days * DAY))
+    gone = _documents(data).collect(Retention(keep=keep, age=days * DAY))
     if as_json:
         print_json({"object": "list", "data": [release.name for release in gone]})
     else:
         say(f"Collected {', '.join(release.name for release in gone) or 'nothing'}.")
 
 
-def _shelf(data: Path | None) -> "Shelf":
+def _documents(data: Path | None) -> "ReleaseDocuments":
+    from moonpool.cli.release_documents import ReleaseDocuments
+
+    return ReleaseDocuments(data)
+
+
+def _known(data: Path | None) -> "Shelf":
+    """What the supervisor knows, with a word about it when it may not be the newest."""
+    from moonpool.contracts.documents.wire import CONFIG
     from moonpool.wiring.layout import Layout, default_data
+    from moonpool.wiring.lock import holder
     from moonpool.wiring.shelf import Shelf
 
     layout = Layout(data or default_data())
     layout.create()
-    return Shelf(layout)
+    shelf = Shelf(layout)
+    if holder(layout) is None:
+        say("No platform runs: this is what it knew last.")
+    elif not any(one.name == CONFIG and one.state in ("ready", "degraded") for one in shelf.instances()):
+        say(
+            "The config server is away: this is what the supervisor knew last, and what runs goes on. "
+            "Nothing can be added or removed until it is back."
+        )
+    return shelf
 
 
 def _instances(shelf: "Shelf", release: "Release") -> "list[Instance]":

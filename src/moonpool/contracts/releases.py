@@ -7,7 +7,9 @@ that a label can never come to mean something else.
     registered ──► starting ──► serving ◄──► standby ──► draining ──► stopped ──► starting …
                        └──────► failed
 
-The list of all releases is one document of the config server; upgrade/release.py holds its rules.
+What was added of a module is a document of the config server (`releases/SERVICE`, ServiceReleases); the
+supervisor follows it and keeps all of them in its own list (ReleaseList). upgrade/release.py has the rules of
+releases, upgrade/release_documents.py those of the documents.
 """
 
 from enum import StrEnum
@@ -153,9 +155,16 @@ class ListedRelease(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class ReleaseList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The document: all releases that were added and not removed, oldest first."""
+    """What the supervisor knows: all releases that were added and not removed, oldest first."""
 
     releases: tuple[ListedRelease, ...] = ()
+
+
+class ServiceReleases(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The document `releases/SERVICE`: what was added of one module and not removed, by label."""
+
+    service: str
+    releases: Annotated[dict[str, Release], Meta(max_length=256)] = {}
 
 
 def digest_of(release: Release) -> str:

@@ -1,7 +1,7 @@
-"""The rules of the list of releases: what may be added, changed, removed and collected. Pure.
+"""The rules of releases and of their list: what may be added, changed, removed and collected. Pure.
 
-Every function takes a list and returns a list; the config server's compare-and-set makes it safe among
-several who write.
+Functions take a list and return a list; the config server's compare-and-set makes it safe among several who
+write.
 """
 
 import re
@@ -30,11 +30,11 @@ from moonpool.contracts.releases import (
 )
 from moonpool.core.errors import Conflict, NotFound
 from moonpool.upgrade.faults import Fault, refuse
+from moonpool.upgrade.release_secrets import secrets_in
 
 EXTERNAL = "external"
 """What an endpoint of the catalogue that is no release is called in metrics and answers."""
 INFERENCE = "inference"
-_SECRET = re.compile(r"(?:^|_)(?:KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)$", re.IGNORECASE)
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 S = ReleaseState
@@ -67,6 +67,7 @@ def faults_of(release: Release) -> tuple[Fault, ...]:
     found += _faults_of_source(release)
     found += _faults_of_overrides(release)
     found += _fault_of_prices(release)
+    found += secrets_in(release)
     return tuple(found)
 
 
@@ -110,10 +111,6 @@ def _fault_of_prices(release: Release) -> list[Fault]:
 
 def _faults_of_overrides(release: Release) -> list[Fault]:
     overrides, found = release.overrides, []
-    for name in overrides.environment:
-        if _SECRET.search(name):
-            hint = "Set it in the platform's environment; the list of releases is no place for secrets."
-            found.append(Fault(f"overrides.environment.{name}", "looks like a secret", hint))
     if overrides.engine is not None and release.service != INFERENCE:
         found.append(Fault("overrides.engine", f"{release.service} has no engine", "Leave it out."))
     if overrides.models and release.service not in (INFERENCE, "model"):
@@ -153,7 +150,7 @@ def add(releases: ReleaseList, release: Release, now: float) -> ReleaseList:
     for listed in releases.releases:
         known = listed.release
         if (known.service, known.label) == (release.service, release.label):
-            if known.digest == release.digest:
+            if digest_of(known) == release.digest:
                 return releases
             raise Conflict(
                 f"{release.name} is another release already: releases do not change",

@@ -4,8 +4,7 @@
     PUT    /deployments/NAME/LABEL         {"replicas": 2}: run so many of the release
     DELETE /deployments/NAME/LABEL         drain and end all of the release
     POST   /instances/ID/drain             drain and end one
-    GET    /releases                       contracts.releases.ReleaseList: what was added
-    PUT    /releases/NAME/LABEL            a contracts.releases.Release: add it
+    GET    /releases                       contracts.releases.ReleaseList: what can be run beside the first
 
 Only the owner of the data folder reaches the socket (mode 0600) and can read the word that every request
 must bring (`run/control.json`, made anew at every start: a socket below the system's temporary folder alone
@@ -16,14 +15,12 @@ import hmac
 import os
 import secrets
 import socket
-import time
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import parse_qs, unquote
 
 import msgspec
 
-from moonpool.contracts.releases import Release
 from moonpool.core.errors import BadRequest, MethodNotAllowed, MoonpoolError, NotFound, Unauthenticated
 from moonpool.core.message import Request, Response
 from moonpool.http.server import Server
@@ -33,7 +30,7 @@ from moonpool.wiring.shelf import Shelf
 
 B = TypeVar("B")
 DRAIN_SECONDS = 2.0
-METHODS = {"deployments": ("GET", "PUT", "DELETE"), "releases": ("GET", "PUT"), "instances": ("POST",)}
+METHODS = {"deployments": ("GET", "PUT", "DELETE"), "releases": ("GET",), "instances": ("POST",)}
 
 
 class Replicas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -109,11 +106,6 @@ class Control:
                 return {}
             case ("GET", "releases"):
                 return self._shelf.releases()
-            case ("PUT", "releases", service, label):
-                release = _decode(request, Release)
-                if (release.service, release.label) != (service, label):
-                    raise BadRequest(f"the release is {release.name}, the path says {service}@{label}")
-                return self._shelf.add(release, time.time())
             case (_, kind, *_) if kind in METHODS and request.method not in METHODS[kind]:
                 raise MethodNotAllowed(f"{request.method} is not allowed here", allow=METHODS[kind])
         raise NotFound(f"there is no {request.path} here")

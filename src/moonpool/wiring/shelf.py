@@ -1,7 +1,8 @@
 """The releases of one platform on its disk, and what should run of them.
 
 DIR/releases/
-  list.json            contracts.releases.ReleaseList: what was added; upgrade/release.py has the rules
+  list.json            contracts.releases.ReleaseList: what there is, as the config server's documents had it
+                       last (wiring/release_following.py)
   desired.json         what should run; written by the supervisor alone, before it acts
   lock                 held (flock) while one of them is changed
   SERVICE/LABEL/venv   what was built for a release
@@ -13,20 +14,23 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from moonpool.contracts.releases import FIRST, MODULES, Release, ReleaseList
-from moonpool.core.errors import Conflict, NotFound, StartupError, Unavailable
+from moonpool.contracts.releases import FIRST, MODULES, ListedRelease, Release, ReleaseList, sealed
+from moonpool.core.errors import NotFound, StartupError, Unavailable
 from moonpool.ports.discovery import Instance
 from moonpool.upgrade import release as rules
 from moonpool.wiring.layout import Layout
 from moonpool.wiring.topology import read_topology
 
 D = TypeVar("D", "Desired", ReleaseList)
+GONE = ".gone-"
+"""Begins the names of folders that nobody needs any more."""
 
 
 class Desired(msgspec.Struct, frozen=True):
@@ -49,6 +53,10 @@ class Shelf:
     def releases(self) -> ReleaseList:
         return _read(self._folder / "list.json", ReleaseList)
 
+    def labels(self, service: str) -> tuple[str, ...]:
+        """Of what was added, oldest first."""
+        return rules.labels_of(self.releases(), service)
+
     def find(self, service: str, label: str) -> Release:
         """The first release is everywhere without being added. Raises NotFound."""
         if label == FIRST:
@@ -61,49 +69,39 @@ class Shelf:
         added = tuple(listed.release for listed in self.releases().releases)
         return tuple(release for release in (*first, *added) if service in ("", release.service))
 
-    def check(self, release: Release, *, built: bool = True) -> None:
-        """Raises what `add` would, as far as it can be known before its environment is `built`."""
-        self._refuse_first(release)
-        known = self.releases()
-        if not built and release.label in rules.labels_of(known, release.service):
-            raise Conflict(
-                f"{release.name} is another release already: releases do not change",
-                code="release_exists",
-                hint="Choose a new label, or remove the old release first.",
-            )
-        rules.add(known, release, 0.0)
+    def follow(self, service: str, wanted: Collection[Release], at: float) -> tuple[str, ...]:
+        """From now on these are the module's releases, as a document of the time `at` says.
 
-    def add(self, release: Release, now: float) -> Release:
-        """Sealed, as it is kept. Raises Unprocessable and Conflict."""
-        self._refuse_first(release)
+        A label keeps what it was as long as something of it runs or should: such labels, for which `follow`
+        is to be called again when nothing does.
+        """
         with self._locked():
-            _write(self._folder / "list.json", rules.add(self.releases(), release, now))
-        return self.find(release.service, release.label)
+            known = self.releases()
+            listed = tuple(one for one in known.releases if one.release.service == service)
+            course = _course(listed, wanted, self.in_use(service), at)
+            others = tuple(one for one in known.releases if one.release.service != service)
+            new = ReleaseList(tuple(sorted((*others, *course.listed), key=lambda one: one.since)))
+            for release in course.gone:
+                self._put_away(release, at)
+            if new != known:
+                _write(self._folder / "list.json", new)
+        return course.held
 
-    def _refuse_first(self, release: Release) -> None:
-        if release.label == FIRST:
-            raise Conflict(
-                f"{FIRST} is what runs when no release was added",
-                code="release_exists",
-                hint="Choose another label, like v2.",
-            )
+    def sweep(self) -> None:
+        """Free the disk of what was built for releases that are gone. Takes its time."""
+        for folder in self._folder.glob(f"*/{GONE}*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
-    def remove(self, service: str, label: str) -> None:
-        """Raises NotFound, and Conflict for what runs or should."""
-        with self._locked():
-            used = self.in_use(service)
-            _write(self._folder / "list.json", rules.remove(self.releases(), service, label, used))
-            shutil.rmtree(self.place(service, label), ignore_errors=True)
-
-    def collect(self, now: float, retention: rules.Retention) -> tuple[Release, ...]:
-        """Remove what the policy lets go; what it was."""
-        with self._locked():
-            gone = rules.collectable(self.releases(), self.in_use, now, retention)
-            keep = [one for one in self.releases().releases if one.release not in gone]
-            _write(self._folder / "list.json", ReleaseList(tuple(keep)))
-            for release in gone:
-                shutil.rmtree(self.place(release.service, release.label), ignore_errors=True)
-        return gone
+    def _put_away(self, release: Release, at: float) -> None:
+        """At once, for `sweep`. What was built later than `at` is of a successor that has the same label."""
+        place = self.place(release.service, release.label)
+        try:
+            if (place / "venv").stat().st_mtime <= at:
+                place.rename(place.with_name(f"{GONE}{place.name}-{time.time_ns():x}"))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise Unavailable(f"releases cannot be kept: {error.strerror}: {place}") from error
 
     def place(self, service: str, label: str) -> Path:
         """The folder for what is built for a release."""
@@ -146,6 +144,36 @@ class Shelf:
             yield
         finally:
             os.close(fd)
+
+
+class _Course(NamedTuple):
+    """What becomes of a module's list. Of what is `gone` nothing runs; the labels that are `held` wait for
+    that."""
+
+    listed: tuple[ListedRelease, ...]
+    gone: tuple[Release, ...]
+    held: tuple[str, ...]
+
+
+def _course(
+    listed: Collection[ListedRelease], wanted: Collection[Release], used: Collection[str], at: float
+) -> _Course:
+    there = {one.release.label: one for one in listed}
+    new = {each.label: each if each.digest else sealed(each) for each in wanted}
+    held = tuple(
+        label
+        for label, one in there.items()
+        if label in used and (label not in new or new[label].digest != one.release.digest)
+    )
+    kept = [one for label, one in there.items() if label in held or one.release == new.get(label)]
+    same = {one.release.label for one in kept}
+    added = [
+        ListedRelease(release=release, since=release.created or at)
+        for label, release in new.items()
+        if label not in same
+    ]
+    gone = tuple(one.release for label, one in there.items() if label not in held and label not in new)
+    return _Course((*kept, *added), gone, held)
 
 
 def known_module(name: str) -> None:

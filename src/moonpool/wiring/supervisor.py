@@ -18,13 +18,16 @@ import structlog
 
 from moonpool.adapters.spawner.local import ChildMain as Main
 from moonpool.adapters.spawner.local import Inherited, LocalSpawner
+from moonpool.contracts.documents.wire import CONFIG
 from moonpool.contracts.releases import CommandSource, EndpointSource, EnvironmentSource, Release
 from moonpool.core.clock import SYSTEM_CLOCK
 from moonpool.core.errors import StartupError
 from moonpool.ports.discovery import Instance
 from moonpool.ports.spawner import Spec
+from moonpool.upgrade.release_documents import SUPERVISOR
 from moonpool.wiring import logfiles
 from moonpool.wiring.backoff import Backoff
+from moonpool.wiring.config_link import ConfigLink
 from moonpool.wiring.control import Control
 from moonpool.wiring.fleet import Kept, LocalFleet
 from moonpool.wiring.foreign import HostedMain, ProgramMain
@@ -34,8 +37,9 @@ from moonpool.wiring.listening import bind_tcp, bind_unix
 from moonpool.wiring.lock import InstancesLock, PlatformLock
 from moonpool.wiring.places import Places
 from moonpool.wiring.registry import Module, secrets_of, stop_waves
+from moonpool.wiring.release_following import ReleaseFollower
 from moonpool.wiring.runner import GRACE, ChildMain
-from moonpool.wiring.secrets import load_root, take_given
+from moonpool.wiring.secrets import context_key, load_root, take_given
 from moonpool.wiring.settings import ModuleSettings
 from moonpool.wiring.shelf import Shelf
 from moonpool.wiring.topology import TopologyFile, read_topology
@@ -89,6 +93,8 @@ class Supervisor:
         self._places: Places | None = None
         self._fleet: LocalFleet | None = None
         self._control: Control | None = None
+        self._config: ConfigLink | None = None
+        self._following: ReleaseFollower | None = None
         self._started = False
         self._observers: list[Callable[[Instance], None]] = []
         self._change = asyncio.Event()
@@ -165,7 +171,16 @@ class Supervisor:
         )
         self._control = Control(fleet, shelf, bind_unix(self._places.path(f"{CONTROL}.sock")), layout.control)
         fleet.prepare()
+        if CONFIG in self._modules:
+            key = context_key(self._root, CONFIG)
+            self._config = ConfigLink(SUPERVISOR, self._config_server, key, SYSTEM_CLOCK)
+            self._following = ReleaseFollower(shelf, self._config, self._log)
         return fleet
+
+    def _config_server(self) -> str:
+        """Where it is; "" while there is none to answer."""
+        there = (one for one in self.instances if one.name == CONFIG)
+        return next((one.endpoint for one in there if one.state in ("ready", "degraded", "starting")), "")
 
     # ── running ────────────────────────────────────────────────────────────────────────────────────
 
@@ -189,6 +204,8 @@ class Supervisor:
         self._publish()
         self.fleet.start()
         await self._control.start()
+        if self._following is not None:
+            await self._following.start()
         self._upkeep = asyncio.create_task(self._keep_up(), name="upkeep")
 
     async def wait_ready(self) -> None:
@@ -215,6 +232,8 @@ class Supervisor:
     async def stop(self) -> None:
         """Drain: callers first, then those they call. Ends with nothing left running or held."""
         try:
+            if self._following is not None:
+                await self._following.stop()
             if self._control is not None:
                 control, self._control = self._control, None
                 await control.stop()
@@ -232,6 +251,10 @@ class Supervisor:
             self._upkeep.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._upkeep
+        if self._following is not None:
+            await self._following.stop()
+        if self._config is not None:
+            await self._config.close()
         if self._control is not None:
             await self._control.stop()
         if self._fleet is not None:
@@ -328,6 +351,8 @@ class Supervisor:
                     self._log.warning("log file not rotated", file=log.name, error=str(error))
             if self._topology is not None and self._topology.stale:
                 self._topology.flush()
+            if self._following is not None:
+                self._following.look()
 
 
 def _generation() -> str:

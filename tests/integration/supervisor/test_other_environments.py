@@ -54,7 +54,7 @@ async def test_a_release_from_a_wheel_runs_from_its_environment(
     assert built.manifest.service == "user"
     assert isinstance(built.source, EnvironmentSource)
     assert (built.source.package, len(built.source.sha256)) == ("moonpool-9.9-py3-none-any.whl", 64)
-    shelf.add(built, WHEN)
+    shelf.follow(built.service, [built], WHEN)
     client = Client()
     fleet = ControlFleet(layout.control, client)
     async with platform(modules=find(["user"])) as supervisor:

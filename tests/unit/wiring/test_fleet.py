@@ -85,7 +85,7 @@ def shelf(tmp_path):
     layout = Layout(tmp_path)
     layout.create()
     shelf = Shelf(layout)
-    shelf.add(Release(service="chat", label="v2"), 0.0)
+    shelf.follow("chat", [Release(service="chat", label="v2")], 0.0)
     return shelf
 
 
@@ -203,7 +203,7 @@ async def test_back_to_what_the_configuration_says_nothing_is_kept(make, shelf):
     ],
 )
 async def test_what_this_machine_cannot_run_is_refused(make, shelf, source, error, why):
-    shelf.add(Release(service="chat", label="odd", source=source), 0.0)
+    shelf.follow("chat", [Release(service="chat", label="odd", source=source)], 0.0)
     fleet = make()
     with pytest.raises(error, match=why):
         await fleet.ensure("chat", "odd", 1)
@@ -212,8 +212,10 @@ async def test_what_this_machine_cannot_run_is_refused(make, shelf, source, erro
 
 async def test_refusals(make, shelf):
     fleet = make()
-    shelf.add(Release(service="inference", label="far", source=EndpointSource(url="http://x/v1")), 0.0)
-    shelf.add(Release(service="gateway", label="own", source=CommandSource(argv=("x", "{socket}"))), 0.0)
+    far = Release(service="inference", label="far", source=EndpointSource(url="http://x/v1"))
+    own = Release(service="gateway", label="own", source=CommandSource(argv=("x", "{socket}")))
+    for one in (far, own):
+        shelf.follow(one.service, [one], 0.0)
     for service, label, replicas, error in (
         ("chat", "v9", 1, NotFound),
         ("nosuch", "v1", 1, NotFound),

@@ -1,11 +1,11 @@
 import json
+from pathlib import Path
 
 import pytest
 
-from moonpool.contracts.releases import CommandSource, Overrides, PackageSource, Release
-from moonpool.core.errors import Conflict, NotFound, StartupError, Unavailable, Unprocessable
+from moonpool.contracts.releases import CommandSource, Overrides, PackageSource, Release, sealed
+from moonpool.core.errors import NotFound, StartupError, Unavailable
 from moonpool.ports.discovery import Instance
-from moonpool.upgrade.release import Retention
 from moonpool.wiring.layout import Layout
 from moonpool.wiring.shelf import Desired, Shelf, known_module
 from moonpool.wiring.topology import TopologyFile
@@ -25,34 +25,30 @@ def shelf(layout):
     return Shelf(layout)
 
 
-def test_what_was_added_is_found_by_whoever_looks(shelf, layout):
-    kept = shelf.add(V2, 7.0)
-    assert kept.digest
-    assert Shelf(layout).find("chat", "v2") == kept
-    assert shelf.add(V2, 8.0) == kept
+def test_what_is_told_is_found_by_whoever_looks(shelf, layout):
+    assert shelf.follow("chat", [V2], 7.0) == ()
+    assert Shelf(layout).find("chat", "v2") == sealed(V2)
+    assert shelf.releases().releases[0].since == 7.0
     assert [one.label for one in shelf.all("chat")] == ["v1", "v2"]
+    assert shelf.labels("chat") == ("v2",)
+    before = (layout.releases / "list.json").stat()
+    assert shelf.follow("chat", [V2], 8.0) == ()
+    assert (layout.releases / "list.json").stat() == before
+
+
+def test_modules_do_not_disturb_each_other(shelf):
+    other = Release(service="auth", label="v9", created=3.0)
+    shelf.follow("chat", [V2], 7.0)
+    shelf.follow("auth", [other], 8.0)
+    shelf.follow("chat", [], 9.0)
+    assert [one.release.name for one in shelf.releases().releases] == ["auth@v9"]
 
 
 def test_the_first_release_is_there_without_being_added(shelf):
     assert shelf.find("chat", "v1").source == PackageSource()
-    with pytest.raises(Conflict):
-        shelf.add(Release(service="chat", label="v1"), 0.0)
 
 
-def test_a_label_keeps_its_meaning(shelf):
-    shelf.add(V2, 0.0)
-    other = Release(service="chat", label="v2", source=CommandSource(argv=("x",)))
-    for refuse in (lambda: shelf.add(other, 1.0), lambda: shelf.check(other)):
-        with pytest.raises(Conflict):
-            refuse()
-    with pytest.raises(Conflict):
-        shelf.check(V2, built=False)
-    shelf.check(V2)
-
-
-def test_what_cannot_be_is_refused(shelf):
-    with pytest.raises(Unprocessable):
-        shelf.add(Release(service="nosuch", label="v2"), 0.0)
+def test_what_is_not_there(shelf):
     with pytest.raises(NotFound):
         shelf.find("chat", "v9")
     with pytest.raises(NotFound):
@@ -60,7 +56,7 @@ def test_what_cannot_be_is_refused(shelf):
 
 
 def test_what_should_run_is_kept_and_names_known_releases_only(shelf, layout):
-    shelf.add(V2, 0.0)
+    shelf.follow("chat", [V2], 0.0)
     shelf.want("chat", {"v1": 1, "v2": 2})
     assert Shelf(layout).desired() == Desired({"chat": {"v1": 1, "v2": 2}})
     with pytest.raises(NotFound):
@@ -70,32 +66,66 @@ def test_what_should_run_is_kept_and_names_known_releases_only(shelf, layout):
     assert shelf.desired() == Desired()
 
 
-def test_what_runs_or_should_is_neither_removed_nor_collected(shelf, layout):
-    everything = Retention(keep=0, age=0.0)
-    shelf.add(V2, 0.0)
+def test_what_runs_or_should_stays_until_it_does_not(shelf, layout):
+    shelf.follow("chat", [V2], 0.0)
     shelf.want("chat", {"v2": 1})
-    with pytest.raises(Conflict):
-        shelf.remove("chat", "v2")
-    assert shelf.collect(1.0, everything) == ()
+    assert shelf.follow("chat", [], 1.0) == ("v2",)
     shelf.want("chat", None)
     draining = Instance(name="chat", release="v2", instance="chat-1-a", pid=1, state="draining", endpoint="")
     TopologyFile(layout.topology).publish((draining,))
-    with pytest.raises(Conflict):
-        shelf.remove("chat", "v2")
+    assert shelf.follow("chat", [], 1.0) == ("v2",)
+    assert shelf.find("chat", "v2") == sealed(V2)
     TopologyFile(layout.topology).publish(())
-    shelf.place("chat", "v2").mkdir(parents=True)
-    assert [one.label for one in shelf.collect(1.0, everything)] == ["v2"]
-    assert not shelf.place("chat", "v2").exists()
+    assert shelf.follow("chat", [], 1.0) == ()
     assert shelf.releases().releases == ()
 
 
-def test_removed(shelf):
-    shelf.add(V2, 0.0)
-    shelf.place("chat", "v2").mkdir(parents=True)
-    shelf.remove("chat", "v2")
+def test_a_label_that_runs_keeps_its_meaning(shelf):
+    other = Release(service="chat", label="v2", source=CommandSource(argv=("x",)))
+    shelf.follow("chat", [V2], 0.0)
+    shelf.want("chat", {"v2": 1})
+    assert shelf.follow("chat", [other], 1.0) == ("v2",)
+    assert shelf.find("chat", "v2") == sealed(V2)
+    shelf.want("chat", None)
+    assert shelf.follow("chat", [other], 1.0) == ()
+    assert shelf.find("chat", "v2") == sealed(other)
+
+
+def built(shelf, label="v2"):
+    venv = shelf.place("chat", label) / "venv"
+    venv.mkdir(parents=True)
+    return venv
+
+
+def test_what_was_built_goes_at_once_and_is_swept_up(shelf, layout):
+    venv = built(shelf)
+    shelf.follow("chat", [V2], 0.0)
+    shelf.follow("chat", [], venv.stat().st_mtime + 1)
+    assert not venv.exists()
     assert not shelf.place("chat", "v2").exists()
-    with pytest.raises(NotFound):
-        shelf.find("chat", "v2")
+    shelf.sweep()
+    assert list((layout.releases / "chat").iterdir()) == []
+
+
+def test_what_is_built_for_a_successor_stays(shelf):
+    shelf.follow("chat", [V2], 0.0)
+    venv = built(shelf)
+    shelf.follow("chat", [], venv.stat().st_mtime - 1)
+    assert venv.exists()
+    assert shelf.labels("chat") == ()
+
+
+def test_what_cannot_be_put_away_changes_nothing(shelf, monkeypatch):
+    venv = built(shelf)
+    shelf.follow("chat", [V2], 0.0)
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(Unavailable, match="Permission denied"):
+        shelf.follow("chat", [], venv.stat().st_mtime + 1)
+    assert shelf.labels("chat") == ("v2",)
 
 
 def test_a_damaged_file_is_told_and_not_guessed_about(shelf, layout):

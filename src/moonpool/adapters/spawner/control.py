@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from moonpool.contracts.releases import Release, ReleaseList
+from moonpool.contracts.releases import ReleaseList
 from moonpool.core.errors import (
     BadRequest,
     Conflict,
@@ -60,7 +60,7 @@ class _Refusal(msgspec.Struct):
 
 
 class ControlFleet:
-    """Implements ports.spawner.Fleet; `releases` and `add` are beside it. `file` is `run/control.json`."""
+    """Implements ports.spawner.Fleet; `releases` is beside it. `file` is `run/control.json`."""
 
     def __init__(self, file: Path, client: Client) -> None:
         self._file = file
@@ -85,13 +85,8 @@ class ControlFleet:
         return tuple(instance for deployment in there for instance in deployment.instances)
 
     async def releases(self) -> ReleaseList:
-        """What was added on this machine."""
+        """What was added, as this machine's supervisor knows it."""
         return await self._call("GET", "/releases", ReleaseList)
-
-    async def add(self, release: Release) -> Release:
-        """Sealed, as it is kept. Raises Unprocessable, and Conflict when the label means something else."""
-        path = f"/releases/{quote(release.service)}/{quote(release.label)}"
-        return await self._call("PUT", path, Release, msgspec.json.encode(release))
 
     async def _call(self, method: str, path: str, shape: type[A], body: bytes = b"", query: str = "") -> A:
         where = self._where()

@@ -5,7 +5,6 @@ import json
 import pytest
 
 from moonpool.adapters.spawner.control import ControlFleet
-from moonpool.contracts.releases import Release
 from moonpool.core.errors import BadRequest, Conflict, ConnectFailed, NotFound, Unavailable
 from moonpool.core.message import Response
 
@@ -77,7 +76,7 @@ async def test_refusals_are_told_as_they_were_said(fleet, wire, status, kind):
 async def test_a_supervisor_that_is_not_there(fleet, wire, answer, tmp_path):
     wire.answer = answer
     with pytest.raises(Unavailable) as away:
-        await fleet.add(Release(service="chat", label="v2"))
+        await fleet.ensure("chat", "v2", 1)
     assert away.value.code == "supervisor_away"
     (tmp_path / "control.json").unlink()
     with pytest.raises(Unavailable, match="no supervisor runs"):
