@@ -111,8 +111,7 @@ class Stage:
                 file.rename(folder / file.name)
 
     def state(self, service: str) -> str:
-        modules = json.loads((self.platform.data / "run/topology.json").read_text())["modules"]
-        return next(str(each["state"]) for each in modules if each["name"] == service)
+        return str(self.platform.modules()[service]["state"])
 
 
 @pytest.fixture(scope="module")

@@ -70,8 +70,7 @@ class House:
 
     def gateways(self) -> list[dict[str, Any]]:
         """Those that serve, in the order of their places."""
-        said = self.platform.command("status", "--json").stdout
-        found = [one for one in json.loads(said)["modules"] if one["name"] == "gateway"]
+        found = [one for one in self.platform.instances() if one["name"] == "gateway"]
         return sorted((one for one in found if one["state"] == "ready"), key=lambda one: one["instance"])
 
     def head(self, method: str, path: str, **headers: str) -> bytes:

@@ -79,16 +79,11 @@ def begin(platform: Platform, label: str, strategy: str) -> str:
 def kill(platform: Platform, name: str, release: str | None = None) -> None:
     found = [
         one
-        for one in said_modules(platform)
+        for one in platform.instances()
         if one["name"] == name and release in (None, one["release"]) and one["pid"]
     ]
     for one in found:
         os.kill(one["pid"], signal.SIGKILL)
-
-
-def said_modules(platform: Platform) -> list[dict[str, Any]]:
-    modules: list[dict[str, Any]] = json.loads(platform.command("status", "--json").stdout)["modules"]
-    return modules
 
 
 def look(platform: Platform, id: str) -> dict[str, Any]:
@@ -103,7 +98,7 @@ def look(platform: Platform, id: str) -> dict[str, Any]:
 
 
 def releases_of_user(platform: Platform) -> list[str]:
-    return [one["release"] for one in said_modules(platform) if one["name"] == "user"]
+    return [one["release"] for one in platform.instances() if one["name"] == "user"]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +158,7 @@ def test_the_gateway_is_replaced_unseen(platform: Platform, client: Client) -> N
     client.stop()
     assert client.bad == []
     assert client.good > 50
-    assert [one["release"] for one in said_modules(platform) if one["name"] == "gateway"] == ["v2"]
+    assert [one["release"] for one in platform.instances() if one["name"] == "gateway"] == ["v2"]
 
 
 def test_a_second_upgrade_and_an_unknown_release_are_refused(platform: Platform) -> None:

@@ -13,6 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import msgspec
+
+from moonpool.wiring.layout import Layout
+from moonpool.wiring.lock import holder
+from moonpool.wiring.topology import read_topology
+
 PROGRAM = Path(sys.executable).with_name("moonpool")
 SERVICES = frozenset(
     {"auth", "user", "chat", "model", "inference", "training", "monitoring", "storage", "billing"}
@@ -58,10 +64,15 @@ class Platform:
             input=input,
         )
 
+    def instances(self) -> list[dict[str, Any]]:
+        """What `status --json` tells, without a process for every look."""
+        layout = Layout(self.data)
+        found = read_topology(layout.topology).modules if holder(layout) is not None else ()
+        return [msgspec.to_builtins(one) for one in found]
+
     def modules(self) -> dict[str, dict[str, Any]]:
-        """`status --json`, by module."""
-        said = self.command("status", "--json").stdout
-        return {module["name"]: module for module in json.loads(said)["modules"]}
+        """By name."""
+        return {one["name"]: one for one in self.instances()}
 
     def request(
         self,
