@@ -38,10 +38,20 @@ CHUNK = {
 ALIASES = (*ANSWERS, "closing", "cut", "ending")
 
 
+class Server(ThreadingHTTPServer):
+    """`seen`: the client has the first words of a stream. Only then it breaks: what arrives together with its
+    end is no beginning, and refused."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Endpoint)
+        self.seen = threading.Event()
+
+
 class Endpoint(BaseHTTPRequestHandler):
     """Misbehaves as the first part of the path says."""
 
     protocol_version = "HTTP/1.1"
+    server: Server
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -56,6 +66,7 @@ class Endpoint(BaseHTTPRequestHandler):
             self._head(200, "text/event-stream", {"Transfer-Encoding": "chunked"})
             event = f"data: {json.dumps(CHUNK)}\n\n".encode()
             self.wfile.write(b"%x\r\n%b\r\n" % (len(event), event))
+            self.server.seen.wait(30)
             self.wfile.write(b"0\r\n\r\n" if kind == "ending" else b"ff\r\nda")
 
     def _head(self, status: int, content_type: str, headers: dict[str, str]) -> None:
@@ -70,10 +81,16 @@ class Endpoint(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def server() -> Iterator[Server]:
+    with Server() as serving:
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        yield serving
+        serving.shutdown()
+
+
+@pytest.fixture(scope="module")
+def faulty(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform whose models misbehave, but for `small`, which has one slot and a queue of one."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     base = f"http://127.0.0.1:{server.server_port}"
     models: dict[str, object] = {
         alias: {"targets": [{"url": f"{base}/{alias}/v1", "model": "m"}]} for alias in ALIASES
@@ -82,12 +99,8 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     models["small"] = {"targets": [{"local": packaged_weights()}]}
     once = {"retry": {"attempts": 1}}  # what is told of a failure is the subject here, not its repetition
     config = {"models": models, "engine": {"slots": 1, "queue": 1}, "resilience": once}
-    try:
-        with running(tmp_path_factory.mktemp("faulty") / "data", config) as platform:
-            yield platform
-    finally:
-        server.shutdown()
-        server.server_close()
+    with running(tmp_path_factory.mktemp("faulty") / "data", config) as platform:
+        yield platform
 
 
 @pytest.fixture
@@ -147,11 +160,13 @@ def test_an_endpoint_that_asks_for_a_pause_is_given_it(sdk: OpenAI) -> None:
 
 
 @pytest.mark.parametrize("alias", ["cut", "ending"])
-def test_half_a_stream_is_never_taken_for_a_whole_one(sdk: OpenAI, alias: str) -> None:
+def test_half_a_stream_is_never_taken_for_a_whole_one(sdk: OpenAI, server: Server, alias: str) -> None:
+    server.seen.clear()
     stream = sdk.chat.completions.create(
         model=alias, messages=[{"role": "user", "content": "Hi"}], stream=True
     )
     assert next(stream).choices[0].delta.content == "Hel"
+    server.seen.set()
     with pytest.raises(openai.APIError, match=r"closed the connection|ended before") as caught:
         next(stream)
     assert caught.value.code == "upstream_truncated"
