@@ -21,17 +21,17 @@ TALKERS = 4
 EXPAND = """
 import sqlalchemy as sa
 from alembic import op
-revision = "0002"
-down_revision = "0001"
-compatible_from = "0001"
+revision = "0003"
+down_revision = "0002"
+compatible_from = "0002"
 def upgrade() -> None:
     op.add_column("messages", sa.Column("origin", sa.Text))
 """
 CONTRACT = """
 from alembic import op
-revision = "0003"
-down_revision = "0002"
-compatible_from = "0002"
+revision = "0004"
+down_revision = "0003"
+compatible_from = "0003"
 def upgrade() -> None:
     op.execute("ALTER TABLE messages DROP COLUMN reasoning")
 """
@@ -44,12 +44,12 @@ def newer(folder: Path) -> Path:
     tables = (ROOT / "services/chat/tables.py").read_text()
     assert last in tables
     tables = tables.replace(last, f'Column("origin", Text, default="v2"),\n    {last}')
-    changed = {"services/chat/tables.py": tables, f"{VERSIONS}/0002_origin.py": EXPAND}
+    changed = {"services/chat/tables.py": tables, f"{VERSIONS}/0003_origin.py": EXPAND}
     return wheel(folder, "9.2", changed)
 
 
 def later(folder: Path) -> Path:
-    changed = {f"{VERSIONS}/0002_origin.py": EXPAND, f"{VERSIONS}/0003_reasoning.py": CONTRACT}
+    changed = {f"{VERSIONS}/0003_origin.py": EXPAND, f"{VERSIONS}/0004_reasoning.py": CONTRACT}
     return wheel(folder, "9.3", changed)
 
 
@@ -145,8 +145,8 @@ async def test_a_schema_that_takes_something_away_is_refused_beside_code_that_ne
 ) -> None:
     found = await asyncio.to_thread(upgrade, platform, "chat", "v3", "canary", code=6, steps=[50])
 
-    assert "code of revision 0001 is at work" in found["reason"]
-    assert rows(platform, "SELECT version_num FROM alembic_version") == [("0001",)]
+    assert "code of revision 0002 is at work" in found["reason"]
+    assert rows(platform, "SELECT version_num FROM alembic_version") == [("0002",)]
     await talk.stop()
     assert talk.bad == []
     assert await talk.lost() == []
@@ -156,7 +156,7 @@ async def test_a_schema_that_takes_something_away_is_refused_beside_code_that_ne
 async def test_forth_and_back(platform: Platform, talk: Talk) -> None:
     plan = {"soak_seconds": 3, "minimum_sample": 10, "observe_seconds": 1}
     await asyncio.to_thread(upgrade, platform, "chat", "v2", "canary", steps=[50], **plan)
-    assert rows(platform, "SELECT version_num FROM alembic_version") == [("0002",)]
+    assert rows(platform, "SELECT version_num FROM alembic_version") == [("0003",)]
     assert await asyncio.to_thread(releases, platform, "chat") == ["v2"]
     written = "SELECT count(*) FROM messages WHERE origin {} ORDER BY 1"
     assert rows(platform, written.format("= 'v2'"))[0][0] > 10

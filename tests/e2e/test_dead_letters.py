@@ -1,7 +1,10 @@
 """Requests that nobody could answer, and answers that are asked for later: over HTTP and by command line."""
 
 import json
+import os
+import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +168,51 @@ def test_nobody_else_sees_them(letters: Platform) -> None:
     assert letters.request("GET", f"/admin/dlq/{letter}", key=member).status == 403
     assert letters.request("GET", f"/v1/deferred/{letter}", key="sk-mp-nobody").status == 401
     assert letters.request("GET", "/v1/deferred/dl_unknown", key=member).status == 404
+
+
+# ── a request that its service had done, and could not answer any more ─────────────────────────────────────
+
+
+def stored(platform: Platform, conversation: str) -> list[dict[str, Any]]:
+    answer = platform.request("GET", f"{conversation}/messages")
+    return answer.json()["data"] if answer.status == 200 else []  # type: ignore[no-any-return]
+
+
+def killed_over_a_question(platform: Platform, injector: Injector, conversation: str) -> None:
+    """Chat has committed the question, waits for the model, and is killed before it has said anything."""
+    wait_until(lambda: len(stored(platform, conversation)) == 2, "the question is stored")
+    before = platform.modules()["chat"]["pid"]
+    injector.mend("far")
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: platform.modules()["chat"]["pid"] != before, "a new chat process")
+
+
+@pytest.mark.parametrize("later", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_message_whose_answer_was_lost_is_there_once(
+    letters: Platform, injector: Injector, later: bool
+) -> None:
+    injector.fault("far", "stall")
+    made = letters.request("POST", "/api/conversations", {"model": "far"})
+    conversation = f"/api/conversations/{made.json()['id']}"
+    path, body = f"{conversation}/messages", {"content": "Hello?", "stream": False}
+    wish = {"Prefer": "respond-async"} if later else None
+    with ThreadPoolExecutor(1) as client:
+        asking = client.submit(letters.request, "POST", path, body, headers=wish)
+        killed_over_a_question(letters, injector, conversation)
+        answer = asking.result()
+    if later:
+        assert answer.status == 202, answer.body
+        place = answer.headers["location"]
+        answer = wait_until(
+            lambda: (found := letters.request("GET", place)).status != 202 and found, "it is answered"
+        )
+    else:
+        assert answer.headers["x-moonpool-fallback"] == "service"
+    assert answer.status == 201, answer.body
+
+    wait_until(lambda: not listed(letters, "--state", "waiting"), "all that was put off is done")
+    question, reply = stored(letters, conversation)
+    assert (question["role"], question["content"]) == ("user", "Hello?")
+    assert reply["parent"] == question["id"]
+    assert (reply["id"], reply["status"]) == (answer.json()["id"], "completed")
+    assert reply["content"] == answer.json()["content"] != ""

@@ -21,11 +21,17 @@ SCOPE_KEY = "moonpool.caller"
 
 @dataclass(frozen=True)
 class Caller:
-    """`principal` is the user on whose behalf module `issuer` calls."""
+    """`principal` is the user on whose behalf module `issuer` calls, and what it calls for.
+
+    `request_id` stays the same when a request is sent again; `idempotency_key` is the client's name for it.
+    """
 
     principal: Principal
     issuer: str
     request_id: str
+    method: str = ""
+    path: str = ""
+    idempotency_key: str = ""
 
 
 class CallerMiddleware:
@@ -45,7 +51,7 @@ class CallerMiddleware:
             await self._app(scope, receive, send)
             return
         try:
-            scope[SCOPE_KEY] = self._caller(dict(scope["headers"]))  # type: ignore[literal-required]
+            scope[SCOPE_KEY] = self._caller(scope)  # type: ignore[literal-required]
         except MoonpoolError as error:
             await answer(render_error(error), send)
             return
@@ -53,7 +59,8 @@ class CallerMiddleware:
             scope = {**scope, "method": "GET"}
         await self._app(scope, receive, send)
 
-    def _caller(self, headers: dict[bytes, bytes]) -> Caller:
+    def _caller(self, scope: Scope) -> Caller:
+        headers = dict(scope["headers"])
         value = headers.get(signed.HEADER)
         if value is None:
             raise Unauthenticated(
@@ -62,8 +69,14 @@ class CallerMiddleware:
                 hint="Call it through the gateway.",
             )
         context = signed.verify(self._key, value, audience=self._audience, now=self._clock.time())
-        request_id = headers.get(signed.REQUEST_ID, b"").decode("latin-1")
-        return Caller(context.principal, context.issuer, request_id)
+        return Caller(
+            context.principal,
+            context.issuer,
+            headers.get(signed.REQUEST_ID, b"").decode("latin-1"),
+            method=str(scope.get("method", "")),
+            path=scope["path"],
+            idempotency_key=headers.get(b"idempotency-key", b"").decode("latin-1"),
+        )
 
 
 async def answer(response: Response, send: Send) -> None:

@@ -19,13 +19,19 @@ def _tables(name: str):
     return None
 
 
+def _is_ours(_object, name, *_) -> bool:
+    """Not what the migrations themselves keep."""
+    return name != "schema_compatibility"
+
+
 @pytest.mark.parametrize("name", [name for name in SERVICES if _tables(name) is not None])
 async def test_migrations_build_the_tables(name: str, make_parts) -> None:
     parts = await make_parts(name)
     async with parts.database.snapshot() as connection:
 
         def compare(sync):
-            context = MigrationContext.configure(sync, opts={"compare_type": True})
+            opts = {"compare_type": True, "include_object": _is_ours}
+            context = MigrationContext.configure(sync, opts=opts)
             return compare_metadata(context, _tables(name))
 
         assert await connection.run_sync(compare) == []

@@ -8,6 +8,7 @@ from litestar.types import ASGIApp
 
 from moonpool.asgi.app import create_app
 from moonpool.asgi.background import background
+from moonpool.asgi.once import Once
 from moonpool.asgi.outbox import Outbox
 from moonpool.asgi.parts import Parts
 from moonpool.core.errors import StartupError
@@ -33,6 +34,7 @@ def create(parts: Parts) -> ASGIApp:
     outbox = Outbox(
         tables.outbox, database=parts.database, events=parts.events, clock=parts.clock, log=parts.log
     )
+    once = Once(tables.done_requests, parts.database, parts.clock)
     activity = Activity(parts.database, parts.clock, parts.log)
     bootstrap = Bootstrap(
         database=parts.database,
@@ -46,6 +48,7 @@ def create(parts: Parts) -> ASGIApp:
         database=parts.database,
         outbox=outbox,
         activity=activity,
+        once=once,
         pepper=pepper,
         clock=parts.clock,
         metrics=parts.metrics,
@@ -62,6 +65,7 @@ def create(parts: Parts) -> ASGIApp:
         lifespan=[
             installed,
             background("outbox", outbox.run, parts.log),
+            background("done requests", once.run, parts.log),
             background("key activity", activity.run, parts.log),
             background("admin key recovery", bootstrap.run, parts.log),
         ],

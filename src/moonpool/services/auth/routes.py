@@ -7,7 +7,9 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.types import ControllerRouterHandler
 
+from moonpool.asgi.app import AnyRequest
 from moonpool.asgi.caller import Caller
+from moonpool.asgi.once import asked
 from moonpool.contracts.auth import Verdict, VerifyKey
 from moonpool.contracts.config import SERVICES
 from moonpool.core.errors import PermissionDenied
@@ -26,9 +28,12 @@ Limit = Annotated[int, QueryParameter(ge=1, le=100)]
 
 def handlers(service: AuthService) -> list[ControllerRouterHandler]:
     @post("/api/auth/keys", summary="Create an API key")
-    async def create_key(caller: CallerOf, data: JSONBody[CreateKey]) -> Response[KeyView]:
+    async def create_key(
+        caller: CallerOf, request: AnyRequest, data: JSONBody[CreateKey]
+    ) -> Response[KeyView]:
         wish = Wish(role=data.role, scopes=data.scopes, limits=data.limits, expires_at=data.expires_at)
-        created = await service.create(_person(caller), data.name, wish)
+        name = asked(caller, await request.body())
+        created = await service.create(_person(caller), data.name, wish, name)
         return Response(created, status_code=201, headers=_SECRET)
 
     @get("/api/auth/keys", summary="List API keys")

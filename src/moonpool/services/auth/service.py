@@ -2,7 +2,9 @@
 
 from prometheus_client import CollectorRegistry, Counter
 
+from moonpool.asgi.once import Once
 from moonpool.asgi.outbox import Outbox
+from moonpool.contracts.asked import Asked
 from moonpool.contracts.auth import REVOCATIONS, Verdict
 from moonpool.core.clock import Clock
 from moonpool.core.errors import Conflict, NotFound, PermissionDenied, Unauthenticated
@@ -25,12 +27,14 @@ class AuthService:
         database: Database,
         outbox: Outbox,
         activity: Activity,
+        once: Once,
         pepper: bytes,
         clock: Clock,
         metrics: CollectorRegistry,
     ) -> None:
         self._database = database
         self._outbox = outbox
+        self._once = once
         self._activity = activity
         self._pepper = pepper
         self._clock = clock
@@ -58,14 +62,20 @@ class AuthService:
         self._activity.note(stored.id)
         return Verdict(principal=stored.principal(), expires_at=stored.expires_at)
 
-    async def create(self, caller: Principal, name: str, wish: Wish) -> schema.KeyView:
-        """Raises PermissionDenied when the caller would grant more than he has."""
+    async def create(
+        self, caller: Principal, name: str, wish: Wish, asked: Asked | None = None
+    ) -> schema.KeyView:
+        """Raises PermissionDenied when the caller would grant more than he has, Conflict when the same
+        request has created its key: the text cannot be told again."""
         now = self._clock.time()
         key = keys.mint(self._clock)
         async with self._database.transaction() as connection:
             own = await store.find_key(connection, caller.key)
             _must_be_active(caller, own, now)
             granted = grant(caller, wish, now=now, granter_expires=own.expires_at if own else None)
+            before = await self._once.claim(connection, asked)
+            if before is not None:
+                raise _created(before)
             await store.insert_key(
                 connection,
                 key_id=key.id,
@@ -77,6 +87,7 @@ class AuthService:
                 created_by=caller.key or caller.user,
                 now=now,
             )
+            await self._once.done(connection, asked, key.id)
             stored = await store.find_key(connection, key.id)
         assert stored is not None
         return schema.view(stored, now, key.text)
@@ -146,6 +157,14 @@ def _must_be_active(caller: Principal, own: store.StoredKey | None, now: float) 
     """A gateway may not have heard yet that the key it lets in is over."""
     if caller.key and (own is None or own.status(now) != "active"):
         raise Unauthenticated("the API key is no longer valid", hint="Use another key.")
+
+
+def _created(key: str) -> Conflict:
+    return Conflict(
+        f"this request has created the key '{key}' already; its text was told then, and is kept nowhere",
+        code="key_created",
+        hint=f"If nobody has it: `moonpool keys revoke {key}`, and create another one.",
+    )
 
 
 def _last_owner_key() -> Conflict:

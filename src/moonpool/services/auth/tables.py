@@ -5,6 +5,7 @@
 
 from sqlalchemy import JSON, Column, Double, ForeignKey, Index, Integer, MetaData, String, Table
 
+from moonpool.asgi.once import done_table
 from moonpool.asgi.outbox import outbox_table
 
 metadata = MetaData()
@@ -62,3 +63,6 @@ installation = Table(
 """One row, id 1: its primary key is what makes the first start happen once."""
 
 outbox = outbox_table(metadata)
+
+done_requests = done_table(metadata)
+"""`result` is the id of the key that was created."""

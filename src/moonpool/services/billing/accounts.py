@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from moonpool.asgi.once import Once
+from moonpool.contracts.asked import Asked
 from moonpool.contracts.balances import Balances
 from moonpool.contracts.config import BillingConfig, PlatformConfig
 from moonpool.contracts.money import amount_of, spell
@@ -23,6 +25,7 @@ from moonpool.services.billing.schema import (
     entry_fields,
     entry_view,
 )
+from moonpool.services.billing.tables import done_requests
 
 PAGE = 5000
 """Balances told at once."""
@@ -48,6 +51,7 @@ class Accounts:
         self._priced = any(model.price is not None for model in config.models.values())
         self._posting = posting
         self._settled = settled
+        self.once = Once(done_requests, database, clock)
 
     async def user_balance(self, caller: Principal) -> UserBalance:
         book = await self._book(caller.tenant)
@@ -64,8 +68,10 @@ class Accounts:
     async def balance(self, tenant: str) -> BalanceView:
         return self._view(tenant, await self._book(tenant))
 
-    async def add(self, caller: Principal, wished: NewCredit) -> CreditView:
-        """Raises BadRequest for what is no credit, Conflict for a reference that was another credit's, or to
+    async def add(self, caller: Principal, wished: NewCredit, asked: Asked | None = None) -> CreditView:
+        """Once for one request and for one reference, however often they come.
+
+        Raises BadRequest for what is no credit, Conflict for a reference that was another credit's, or to
         take back more than there is."""
         amount = _amount(wished)
         tenant = wished.organisation or caller.tenant
@@ -83,12 +89,17 @@ class Accounts:
             sequence = await ledger_store.begin(connection)
             book = (await ledger_store.books(connection, [tenant]))[tenant]
             before = None
-            if wished.reference is not None:
+            done = await self.once.claim(connection, asked)
+            if done is not None:
+                entry = await ledger_store.entry(connection, tenant, done) or entry
+            elif wished.reference is not None:
                 before = await ledger_store.find(connection, tenant, wished.kind, wished.reference)
-            if before is None:
+            if done is None and before is None:
                 _check_cover(book, wished.kind, amount)
                 book.post(entry.lines)
                 await ledger_store.save(connection, [entry], {tenant: book}, sequence)
+            if done is None:
+                await self.once.done(connection, asked, (before or entry).id)
         self._posting.tell()
         if before is not None and sorted(before.lines) != sorted(entry.lines):
             raise Conflict(

@@ -46,6 +46,7 @@ def create(parts: Parts) -> ASGIApp:
             background("counting", counting.run, parts.log),
             background("lag", counting.watch_lag, parts.log),
             background("tidy", tidy, parts.log),
+            background("done requests", accounts.once.run, parts.log),
         ],
         optional={"counting": counting.check},
     )

@@ -147,6 +147,13 @@ async def find(connection: AsyncConnection, tenant: str, kind: Kind, reference: 
     return found[0].entry if found else None
 
 
+async def entry(connection: AsyncConnection, tenant: str, id: str) -> Entry | None:
+    place = (ledger_entries.c.tenant == tenant) & (ledger_entries.c.id == id)
+    rows = (await connection.execute(select(ledger_entries).where(place))).all()
+    found = await _entries(connection, rows)
+    return found[0].entry if found else None
+
+
 async def journal(
     connection: AsyncConnection, tenant: str, kind: Kind | None, after: str | None, limit: int
 ) -> list[Found]:

@@ -7,7 +7,9 @@ from litestar.di import NamedDependency
 from litestar.params import FromQuery, JSONBody, QueryParameter
 from litestar.types import ControllerRouterHandler
 
+from moonpool.asgi.app import AnyRequest
 from moonpool.asgi.caller import Caller
+from moonpool.asgi.once import asked
 from moonpool.contracts.balances import Balances
 from moonpool.contracts.config import SERVICES
 from moonpool.core.errors import PermissionDenied
@@ -37,8 +39,10 @@ def money_handlers(accounts: Accounts) -> list[ControllerRouterHandler]:
         return await accounts.balance(tenant)
 
     @post("/api/billing/credits", summary="Credit an organisation")
-    async def add_credit(caller: CallerOf, data: JSONBody[NewCredit]) -> Response[CreditView]:
-        made = await accounts.add(_admin(caller), data)
+    async def add_credit(
+        caller: CallerOf, request: AnyRequest, data: JSONBody[NewCredit]
+    ) -> Response[CreditView]:
+        made = await accounts.add(_admin(caller), data, asked(caller, await request.body()))
         return Response(made, status_code=200 if made.repeated else 201)
 
     @get("/api/billing/entries", summary="The ledger's entries, newest first")

@@ -14,6 +14,8 @@ from sqlalchemy import (
     Text,
 )
 
+from moonpool.asgi.once import done_table
+
 metadata = MetaData()
 
 usage_events = Table(
@@ -127,3 +129,6 @@ ledger_clock = Table(
     Column("epoch", String(32), nullable=False),
 )
 """One row. Whoever posts raises its sequence first, and so waits for whoever is posting."""
+
+done_requests = done_table(metadata)
+"""`result` is the id of the credit's entry."""

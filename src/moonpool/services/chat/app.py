@@ -28,8 +28,9 @@ def create(parts: Parts) -> ASGIApp:
         raise StartupError("the chat service needs a client of the inference service")
     leases = Leases(parts.database, parts.clock, instance=parts.instance)
     runner = Runner(leases, parts.clients.inference, parts.clock, parts.log, make_metrics(parts.metrics))
+    store = Store(parts.database, parts.clock, instance=parts.instance)
     chat = Chat(
-        Store(parts.database, parts.clock, instance=parts.instance),
+        store,
         runner,
         parts.clients.model,
         default_model=_first_model(parts.config),
@@ -51,7 +52,11 @@ def create(parts: Parts) -> ASGIApp:
     return create_app(
         parts,
         routes(chat),
-        lifespan=[background("answers", runner.keep, parts.log), answers],
+        lifespan=[
+            background("done requests", store.once.run, parts.log),
+            background("answers", runner.keep, parts.log),
+            answers,
+        ],
     )
 
 

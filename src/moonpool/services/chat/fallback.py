@@ -12,6 +12,7 @@ from contextlib import aclosing
 
 import msgspec
 
+from moonpool.contracts.asked import Asked, asked
 from moonpool.contracts.config import DEFAULT_MODEL
 from moonpool.contracts.fallback import Fallback, FallbackParts, ReadOnly
 from moonpool.core.context import Context
@@ -61,7 +62,7 @@ class _Chat(ReadOnly):
         asks = request.method == "POST" and ctx.route.path == _MESSAGES
         if not asks or self.parts.inference is None:
             return await super().answer(ctx, request, cause)
-        exchange = _Exchanging(self.parts, ctx, _read(request))
+        exchange = _Exchanging(self.parts, ctx, _read(request), _asked(ctx, request))
         response = await self.parts.inference.chat(
             ctx.principal, exchange.body(), request_id=exchange.answer_id
         )
@@ -77,10 +78,11 @@ class _Chat(ReadOnly):
 class _Exchanging:
     """One question and its answer."""
 
-    def __init__(self, parts: FallbackParts, ctx: Context, new: NewMessage) -> None:
+    def __init__(self, parts: FallbackParts, ctx: Context, new: NewMessage, name: Asked | None) -> None:
         self._parts = parts
         self._ctx = ctx
         self._new = new
+        self._name = name
         self._id = ctx.parameters["conversation_id"]
         self._conversation = self._find()
         self._answer = Answer()
@@ -159,6 +161,7 @@ class _Exchanging:
             usage=self._answer.usage,
             asked_at=self._asked_at,
             answered_at=self._parts.clock.time(),
+            asked=self._name,
         )
         request = Request(
             "POST",
@@ -213,3 +216,17 @@ def _read(request: Request) -> NewMessage:
         return msgspec.json.decode(request.body, type=NewMessage)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"not a message: {error}", code="invalid_value") from None
+
+
+def _asked(ctx: Context, request: Request) -> Asked | None:
+    """As the service names it, which may have stored the question and was killed then."""
+    assert isinstance(request.body, bytes)
+    return asked(
+        tenant=ctx.principal.tenant,
+        user=ctx.principal.user,
+        method=request.method,
+        path=_MESSAGES.format_map(ctx.parameters),
+        request_id=ctx.request_id,
+        key=request.headers.get(b"idempotency-key", b"").decode("latin-1"),
+        body=request.body,
+    )

@@ -1,6 +1,6 @@
 """What the chat service promises, and the policies of its routes."""
 
-from moonpool.contracts.manifest import BodyKind, Manifest, Remember, Route, Timeouts
+from moonpool.contracts.manifest import BodyKind, Letters, Manifest, Remember, Route, Timeouts
 
 ANSWER_SECONDS = 900.0
 """An answer that takes longer is stopped, whether its client is there or not."""
@@ -33,6 +33,7 @@ def _write(method: str, path: str, summary: str, timeouts: Timeouts = _READ) -> 
         body=BodyKind.BUFFERED,
         body_limit=_BODY_LIMIT,
         timeouts=timeouts,
+        letters=Letters.ASKED if method == "POST" else Letters.NO,
         summary=summary,
     )
 

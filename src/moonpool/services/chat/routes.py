@@ -10,7 +10,9 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.response import Stream
 from litestar.types import ControllerRouterHandler
 
+from moonpool.asgi.app import AnyRequest
 from moonpool.asgi.caller import Caller
+from moonpool.asgi.once import asked
 from moonpool.services.chat.endings import ErrorBody, Failure
 from moonpool.services.chat.exchanges import add_exchange
 from moonpool.services.chat.schema import (
@@ -48,8 +50,8 @@ def routes(chat: Chat) -> list[ControllerRouterHandler]:
 
 def _conversations(chat: Chat) -> list[ControllerRouterHandler]:
     @post(_ALL, summary="Start a conversation")
-    async def create(caller: CallerOf, data: JSONBody[NewConversation]) -> Conversation:
-        return await chat.store.create(caller.principal, data)
+    async def create(caller: CallerOf, request: AnyRequest, data: JSONBody[NewConversation]) -> Conversation:
+        return await chat.store.create(caller.principal, data, asked(caller, await request.body()))
 
     @get(_ALL, summary="List conversations")
     async def index(caller: CallerOf, limit: Limit = 20, after: After = None) -> ConversationPage:
@@ -68,7 +70,7 @@ def _conversations(chat: Chat) -> list[ControllerRouterHandler]:
 
     @delete(_ONE, status_code=200, summary="Delete a conversation")
     async def remove(caller: CallerOf, conversation_id: Id) -> Deleted:
-        await chat.delete(caller.principal, conversation_id)
+        await chat.delete(caller.principal, conversation_id, asked(caller))
         return Deleted(id=conversation_id)
 
     return [create, index, show, rename, remove]
@@ -93,23 +95,25 @@ def _messages(chat: Chat) -> list[ControllerRouterHandler]:
         summary="Ask, and get the answer streamed or whole",
     )
     async def ask(
-        caller: CallerOf, conversation_id: Id, data: JSONBody[NewMessage]
+        caller: CallerOf, request: AnyRequest, conversation_id: Id, data: JSONBody[NewMessage]
     ) -> Response[bytes] | Stream:
-        run, begun = await chat.ask(caller.principal, conversation_id, data)
-        headers = {ANSWER_HEADER: run.id, QUESTION_HEADER: begun.question.id}
+        name = asked(caller, await request.body())
+        run, begun = await chat.ask(caller.principal, conversation_id, data, name)
+        headers = {ANSWER_HEADER: begun.answer.id, QUESTION_HEADER: begun.question.id}
+        if run is None:
+            if data.stream:
+                return _events(await chat.join(caller.principal, conversation_id, begun.answer.id), headers)
+            return _message(await chat.ended(caller.principal, conversation_id, begun.answer.id), headers)
         await (run.opened if data.stream else run.ended).wait()
         if run.failure is not None and not (data.stream and run.streaming):
             return _failure(run.failure, headers)
         if data.stream:
             return _events(run.follow(), headers)
-        message = await chat.store.message(caller.principal, conversation_id, run.id)
-        return Response(
-            msgspec.json.encode(message), status_code=201, headers=headers, media_type="application/json"
-        )
+        return _message(await chat.store.message(caller.principal, conversation_id, run.id), headers)
 
     @post(_ONE + "/exchanges", summary="Add a question with its answer")
     async def add(caller: CallerOf, conversation_id: Id, data: JSONBody[Exchange]) -> Message:
-        await add_exchange(chat.store.database, caller.principal, conversation_id, data)
+        await add_exchange(chat.store, caller.principal, conversation_id, data)
         return await chat.store.message(caller.principal, conversation_id, data.answer_id)
 
     @get(_MESSAGE, summary="One message")
@@ -138,6 +142,12 @@ def _events(events: AsyncIterator[bytes], headers: dict[str, str]) -> Stream:
         status_code=200,
         media_type="text/event-stream",
         headers={**headers, "cache-control": "no-store", "x-accel-buffering": "no"},
+    )
+
+
+def _message(message: Message, headers: dict[str, str]) -> Response[bytes]:
+    return Response(
+        msgspec.json.encode(message), status_code=201, headers=headers, media_type="application/json"
     )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from moonpool.contracts.asked import Asked
 from moonpool.contracts.usage import Usage
 
 Title = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -87,7 +88,8 @@ MessageId = Annotated[str, Meta(pattern=r"^msg_[0-9a-z]{26}$")]
 
 class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     """A question with its answer that were had while this service was away. `question_id` and `answer_id`
-    are the asker's own, so that adding the same one again changes nothing."""
+    are the asker's own, so that adding the same one again changes nothing. `asked` is the request that the
+    message came with: this service may have heard it before it went away."""
 
     question_id: MessageId
     answer_id: MessageId
@@ -100,6 +102,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     asked_at: float
     answered_at: float
+    asked: Asked | None = None
 
 
 class ConversationPage(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,15 +5,17 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
+from moonpool.contracts.asked import Asked
 from moonpool.contracts.catalogue import CatalogueClient
 from moonpool.core.errors import BadRequest, MoonpoolError
 from moonpool.core.principal import Principal
+from moonpool.services.chat.begun import Begun
 from moonpool.services.chat.history import Turn, compose
 from moonpool.services.chat.replay import replay
 from moonpool.services.chat.run import Run
 from moonpool.services.chat.runner import Runner
 from moonpool.services.chat.schema import Message, NewMessage, Status
-from moonpool.services.chat.store import Begun, Store
+from moonpool.services.chat.store import Store
 
 CANCEL_WAIT = 3.0
 """Seconds to wait for a cancelled answer to be stored as such."""
@@ -58,17 +60,26 @@ class Chat:
         """For questions that name no model, from now on."""
         self._default_model = default_model
 
-    async def ask(self, principal: Principal, conversation: str, new: NewMessage) -> tuple[Run, Begun]:
-        """Store the question and start its answer, which then runs whoever is listening.
+    async def ask(
+        self, principal: Principal, conversation: str, new: NewMessage, asked: Asked | None = None
+    ) -> tuple[Run | None, Begun]:
+        """Store the question and start its answer, which then runs whoever is listening. A request that has
+        come before joins the answer it began; no run: that is over, or runs in another instance.
 
         Raises NotFound, Conflict (another answer is running), Overloaded.
         """
         self._runner.check_capacity()
         # Shielded: a client that leaves in between must not leave an answer that nobody runs.
-        return await asyncio.shield(self._ask(principal, conversation, new))
+        return await asyncio.shield(self._ask(principal, conversation, new, asked))
 
-    async def _ask(self, principal: Principal, conversation: str, new: NewMessage) -> tuple[Run, Begun]:
-        begun = await self.store.begin(principal, conversation, new, default_model=self._default_model)
+    async def _ask(
+        self, principal: Principal, conversation: str, new: NewMessage, asked: Asked | None
+    ) -> tuple[Run | None, Begun]:
+        begun = await self.store.begin(
+            principal, conversation, new, default_model=self._default_model, asked=asked
+        )
+        if not begun.first:
+            return self._runner.get(begun.answer.id), begun
         model = begun.answer.model or self._default_model
         context = await self._context(model)
         budget = context - min(new.max_tokens or context // 4, context // 2)
@@ -106,6 +117,14 @@ class Chat:
             return run.follow()
         return replay(message, lambda: self.store.message(principal, conversation, id), poll=POLL)
 
+    async def ended(self, principal: Principal, conversation: str, id: str) -> Message:
+        """The answer once it is over, wherever it runs."""
+        message = await self.store.message(principal, conversation, id)
+        while message.status is Status.STREAMING:
+            await asyncio.sleep(POLL)
+            message = await self.store.message(principal, conversation, id)
+        return message
+
     async def cancel(self, principal: Principal, conversation: str, id: str) -> Message:
         """Stop the answer, wherever it runs; what had arrived stays. An answer that is over stays so."""
         message = await self.store.message(principal, conversation, id)
@@ -126,8 +145,8 @@ class Chat:
             pass  # the request stands; the answer below says how far it is
         return await self.store.message(principal, conversation, id)
 
-    async def delete(self, principal: Principal, conversation: str) -> None:
+    async def delete(self, principal: Principal, conversation: str, asked: Asked | None = None) -> None:
         """Delete the conversation; its running answer is stopped."""
-        await self.store.delete(principal, conversation)
+        await self.store.delete(principal, conversation, asked)
         for run in self._runner.of_conversation(conversation):
             run.stop(Status.CANCELLED)

@@ -4,36 +4,34 @@ What the running answers write is in `leases.py`. Every query names the owner, s
 of another tenant or user can be reached.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
-import msgspec
-from sqlalchemy import ColumnElement, Row, and_, delete, insert, or_, select, update
+from sqlalchemy import and_, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from moonpool.asgi.once import Once
+from moonpool.contracts.asked import Asked
 from moonpool.core.clock import Clock
-from moonpool.core.errors import Conflict, NotFound
+from moonpool.core.errors import Conflict
 from moonpool.core.ids import new_id
 from moonpool.core.principal import Principal
 from moonpool.ports.database import Database
+from moonpool.services.chat.begun import Again, Begun
 from moonpool.services.chat.leases import expire
+from moonpool.services.chat.queries import latest, message_row, owned, owned_conversation
 from moonpool.services.chat.schema import Conversation, Message, NewConversation, NewMessage, Status
-from moonpool.services.chat.tables import conversations, messages, to_conversation, to_message
+from moonpool.services.chat.tables import (
+    conversations,
+    done_requests,
+    messages,
+    to_conversation,
+    to_message,
+)
 
-HISTORY_LIMIT = 200
-"""Most messages that are read for the model; the token budget cuts further."""
 TITLE_LENGTH = 60
 
 Order = Literal["asc", "desc"]
-
-
-class Begun(msgspec.Struct, frozen=True, kw_only=True):
-    """A question that was stored, and the answer that is about to run. `history` is what came before."""
-
-    conversation: Conversation
-    history: list[Message]
-    question: Message
-    answer: Message
 
 
 class Store:
@@ -41,8 +39,11 @@ class Store:
         self.database = database
         self._clock = clock
         self._instance = instance
+        self.once = Once(done_requests, database, clock)
 
-    async def create(self, principal: Principal, new: NewConversation) -> Conversation:
+    async def create(
+        self, principal: Principal, new: NewConversation, asked: Asked | None = None
+    ) -> Conversation:
         now = self._clock.time()
         conversation = Conversation(
             id=new_id("conv", self._clock),
@@ -55,7 +56,11 @@ class Store:
         row = {name: getattr(conversation, name) for name in _COLUMNS}
         owner = {"tenant": principal.tenant, "owner": principal.user}
         async with self.database.transaction() as connection:
+            before = await self.once.claim(connection, asked)
+            if before is not None:
+                return await owned_conversation(connection, principal, before)
             await connection.execute(insert(conversations).values(**row, **owner))
+            await self.once.done(connection, asked, conversation.id)
         return conversation
 
     async def conversation(self, principal: Principal, id: str) -> Conversation:
@@ -83,17 +88,20 @@ class Store:
             await connection.execute(change.values(title=title))
             return await owned_conversation(connection, principal, id)
 
-    async def delete(self, principal: Principal, id: str) -> None:
+    async def delete(self, principal: Principal, id: str, asked: Asked | None = None) -> None:
         """With all its messages; a running answer notices that its row is gone and stops."""
         async with self.database.transaction() as connection:
+            if await self.once.claim(connection, asked) is not None:
+                return
             await owned_conversation(connection, principal, id)
             await connection.execute(delete(messages).where(messages.c.conversation == id))
             await connection.execute(delete(conversations).where(conversations.c.id == id))
+            await self.once.done(connection, asked, id)
 
     async def message(self, principal: Principal, conversation: str, id: str) -> Message:
         async with self.database.snapshot() as connection:
             await owned_conversation(connection, principal, conversation)
-            return to_message(await _message_row(connection, conversation, id))
+            return to_message(await message_row(connection, conversation, id))
 
     async def messages(
         self, principal: Principal, conversation: str, *, limit: int, after: str | None, order: Order
@@ -103,21 +111,35 @@ class Store:
         async with self.database.snapshot() as connection:
             await owned_conversation(connection, principal, conversation)
             if after is not None:
-                last = (await _message_row(connection, conversation, after)).position
+                last = (await message_row(connection, conversation, after)).position
                 query = query.where(position > last if order == "asc" else position < last)
             query = query.order_by(position.asc() if order == "asc" else position.desc())
             rows = (await connection.execute(query.limit(limit + 1))).all()
         return [to_message(row) for row in rows[:limit]], len(rows) > limit
 
-    async def begin(self, principal: Principal, id: str, new: NewMessage, *, default_model: str) -> Begun:
-        """Store the question and an empty, running answer.
+    async def begin(
+        self,
+        principal: Principal,
+        id: str,
+        new: NewMessage,
+        *,
+        default_model: str,
+        asked: Asked | None = None,
+    ) -> Begun:
+        """Store the question and an empty, running answer; once, however often the request arrives.
 
         Raises NotFound, and Conflict while another answer of the conversation is running.
         """
         now = self._clock.time()
         try:
             async with self.database.transaction() as connection:
-                return await self._begin(connection, principal, id, new, default_model, now)
+                before = await self.once.claim(connection, asked)
+                if before is not None:
+                    answers = Again(connection, instance=self._instance, now=now)
+                    return await answers.begin(await owned_conversation(connection, principal, id), before)
+                begun = await self._begin(connection, principal, id, new, default_model, now)
+                await self.once.done(connection, asked, f"{begun.question.id} {begun.answer.id}")
+                return begun
         except IntegrityError:  # `messages_running`: another instance was faster
             raise _busy() from None
 
@@ -136,8 +158,7 @@ class Store:
         running = select(messages.c.id).where(mine, messages.c.status == Status.STREAMING)
         if (await connection.execute(running)).first() is not None:
             raise _busy()
-        query = select(messages).where(mine).order_by(messages.c.position.desc()).limit(HISTORY_LIMIT)
-        rows = (await connection.execute(query)).all()
+        rows = await latest(connection, id)
         position = rows[0].position + 1 if rows else 0
         question = Message(
             id=new_id("msg", self._clock),
@@ -184,26 +205,6 @@ def make_title(content: str) -> str:
 
 
 _COLUMNS = ("id", "title", "model", "system_prompt", "created_at", "updated_at")
-
-
-def owned(principal: Principal) -> ColumnElement[bool]:
-    return and_(conversations.c.tenant == principal.tenant, conversations.c.owner == principal.user)
-
-
-async def owned_conversation(connection: AsyncConnection, principal: Principal, id: str) -> Conversation:
-    query = select(conversations).where(owned(principal), conversations.c.id == id)
-    row = (await connection.execute(query)).first()
-    if row is None:
-        raise NotFound(f"There is no conversation '{id[:64]}'.", code="conversation_not_found")
-    return to_conversation(row)
-
-
-async def _message_row(connection: AsyncConnection, conversation: str, id: str) -> Row[Any]:
-    query = select(messages).where(messages.c.conversation == conversation, messages.c.id == id)
-    row = (await connection.execute(query)).first()
-    if row is None:
-        raise NotFound(f"There is no message '{id[:64]}' in this conversation.", code="message_not_found")
-    return row
 
 
 def _row(message: Message, position: int) -> dict[str, object]:

@@ -22,6 +22,7 @@ from sqlalchemy import (
     text,
 )
 
+from moonpool.asgi.once import done_table
 from moonpool.contracts.usage import Usage
 from moonpool.services.chat.schema import Conversation, ErrorDetail, Message, Status
 
@@ -68,6 +69,9 @@ messages = Table(
     Index("messages_order", "conversation", "position", unique=True),
     Index("messages_running", "conversation", unique=True, sqlite_where=_RUNNING, postgresql_where=_RUNNING),
 )
+
+done_requests = done_table(metadata)
+"""`result` of a new message: the question's and the answer's ids, with a blank between."""
 
 
 def to_conversation(row: Row[Any]) -> Conversation:

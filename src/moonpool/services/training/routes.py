@@ -7,7 +7,9 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.types import ControllerRouterHandler
 
+from moonpool.asgi.app import AnyRequest
 from moonpool.asgi.caller import Caller
+from moonpool.asgi.once import asked
 from moonpool.services.training.schema import EventPage, Job, JobPage, NewJob
 from moonpool.services.training.service import Training
 
@@ -21,8 +23,8 @@ _ONE = _JOBS + "/{job_id:str}"
 
 def routes(training: Training) -> list[ControllerRouterHandler]:
     @post(_JOBS, status_code=200, summary="Create a fine-tuning job")
-    async def create(caller: CallerOf, data: JSONBody[NewJob]) -> Job:
-        return await training.create(caller.principal, data)
+    async def create(caller: CallerOf, request: AnyRequest, data: JSONBody[NewJob]) -> Job:
+        return await training.create(caller.principal, data, asked(caller, await request.body()))
 
     @get(_JOBS, summary="List fine-tuning jobs")
     async def index(caller: CallerOf, limit: Limit = 20, after: After = None) -> JobPage:

@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from moonpool.contracts.asked import Asked
 from moonpool.core.clock import Clock
 from moonpool.core.errors import BadRequest, Conflict
 from moonpool.core.ids import new_id
@@ -37,8 +38,11 @@ class Training:
         self.store = store
         self._clock = clock
 
-    async def create(self, principal: Principal, new: NewJob) -> Job:
-        """Raises BadRequest. Whether the files exist is the worker's to check, when it reads them."""
+    async def create(self, principal: Principal, new: NewJob, asked: Asked | None = None) -> Job:
+        """One job for one request, however often it arrives.
+
+        Raises BadRequest. Whether the files exist is the worker's to check, when it reads them.
+        """
         _check(new)
         hyperparameters = new.hyperparameters or Hyperparameters()
         method = new.method or Method(supervised=Supervised(hyperparameters=hyperparameters))
@@ -57,8 +61,7 @@ class Training:
             metadata=new.metadata,
         )
         accepted = self._event("info", f"Created fine-tuning job: {job.id}")
-        await self.store.add(principal, job, accepted, self._event("warn", NO_WORKER))
-        return job
+        return await self.store.add(principal, asked, job, accepted, self._event("warn", NO_WORKER))
 
     async def cancel(self, principal: Principal, id: str) -> Job:
         """Raises NotFound, and Conflict for a job that has ended otherwise; again is no error."""

@@ -20,6 +20,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from moonpool.asgi.once import Once, done_table
+from moonpool.contracts.asked import Asked
+from moonpool.core.clock import Clock
 from moonpool.core.errors import NotFound
 from moonpool.core.principal import Principal
 from moonpool.ports.database import Database
@@ -50,18 +53,27 @@ job_events = Table(
     Column("message", Text, nullable=False),
 )
 
+done_requests = done_table(metadata)
+
 _job = msgspec.json.Decoder(Job)
 
 
 class Store:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
+        self.once = Once(done_requests, database, clock)
 
-    async def add(self, principal: Principal, job: Job, *events: JobEvent) -> None:
+    async def add(self, principal: Principal, asked: Asked | None, job: Job, *events: JobEvent) -> Job:
+        """Keep the job; or give the one that the same request has made before."""
         row = {"id": job.id, "tenant": principal.tenant, "user": principal.user}
         async with self._database.transaction() as connection:
+            before = await self.once.claim(connection, asked)
+            if before is not None:
+                return await _find(connection, principal.tenant, before)
             await connection.execute(insert(jobs).values(**row, **_content(job)))
             await _append(connection, job.id, events)
+            await self.once.done(connection, asked, job.id)
+            return job
 
     async def find(self, tenant: str, id: str) -> Job:
         async with self._database.snapshot() as connection:

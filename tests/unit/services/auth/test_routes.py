@@ -295,3 +295,14 @@ async def test_it_does_not_start_without_a_pepper(make_parts, run_service) -> No
 
     with pytest.raises(StartupError, match="pepper"):
         await run_service(await make_parts("auth", secrets={}))
+
+
+async def test_a_request_that_arrives_again_creates_no_other_key(service, owner) -> None:
+    """Its text cannot be told again; whoever asks learns which key it was, and that it can be revoked."""
+    before = len((await service.call("GET", KEYS, caller=owner)).json()["data"])
+    headers = {"idempotency-key": "mine"}
+    first = await service.call("POST", KEYS, caller=owner, json={"name": "x"}, headers=headers)
+    again = await service.call("POST", KEYS, caller=owner, json={"name": "x"}, headers=headers)
+    assert (first.status_code, again.status_code, error(again)["code"]) == (201, 409, "key_created")
+    assert first.json()["id"] in error(again)["message"]
+    assert len((await service.call("GET", KEYS, caller=owner)).json()["data"]) == before + 1

@@ -235,3 +235,14 @@ def _accounts(service) -> Accounts:
     parts = service.parts
     posting = Posting(parts.config.billing, parts.clock)
     return Accounts(parts.database, parts.clock, parts.config, posting, settled=lambda: True)
+
+
+async def test_a_credit_that_arrives_again_is_booked_once(service, admin) -> None:
+    """Without a reference, too: the process was killed before it could answer."""
+    body, headers = {"amount": "2.50"}, {"x-request-id": "req_1"}
+    first = await service.call("POST", CREDITS, caller=admin, json=body, headers=headers)
+    again = await service.call("POST", CREDITS, caller=admin, json=body, headers=headers)
+    assert (again.status_code, again.json()) == (201, first.json())
+    assert again.json()["balance"]["total"] == "2.50"
+    other = await service.call("POST", CREDITS, caller=admin, json=body, headers={"x-request-id": "req_2"})
+    assert other.json()["balance"]["total"] == "5.00"

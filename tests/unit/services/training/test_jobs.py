@@ -92,7 +92,7 @@ async def test_cancel_is_told_and_happens_once(training: Any) -> None:
 
 async def test_a_job_that_has_ended_cannot_be_cancelled(training: Any, member: Principal) -> None:
     id = (await create(training))["id"]
-    store = Store(training.parts.database)
+    store = Store(training.parts.database, training.parts.clock)
     ended = msgspec.structs.replace(await store.find(member.tenant, id), status=Status.SUCCEEDED)
     event = Training(store, training.parts.clock)._event("info", "done")
     assert await store.move(member.tenant, id, among=OPEN, to=ended, event=event)
@@ -121,3 +121,17 @@ async def test_nobody_elses(training: Any) -> None:
         assert answer.json()["error"]["code"] == "job_not_found"
     assert (await training.call("GET", JOBS, caller=OTHER)).json()["data"] == []
     assert (await training.call("GET", f"{JOBS}/{id}")).json()["status"] == "queued"
+
+
+async def test_a_request_that_arrives_again_makes_no_other_job(training: Any) -> None:
+    """As a dead letter is replayed: its process was killed between the job and the answer."""
+    first = await training.call("POST", JOBS, json=NEW, headers={"x-request-id": "req_1"})
+    cancelled = (await training.call("POST", f"{JOBS}/{first.json()['id']}/cancel")).json()
+    again = {"x-request-id": "req_1", "idempotency-key": "req_1"}
+    assert (await training.call("POST", JOBS, json=NEW, headers=again)).json() == cancelled
+    assert [job["id"] for job in (await training.call("GET", JOBS)).json()["data"]] == [cancelled["id"]]
+
+    another = await training.call("POST", JOBS, json=NEW, headers={"x-request-id": "req_2"})
+    assert another.json()["id"] != cancelled["id"]
+    refused = await training.call("POST", JOBS, json={**NEW, "seed": 1}, headers=again)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (422, "idempotency_key_reused")
