@@ -2,7 +2,6 @@
 told the same twice; shares are what weights say; nothing is left over. `make soak` runs it for longer."""
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -100,37 +99,3 @@ async def test_whoever_is_killed_beside_two_gateways(platform: Platform, course:
     grown = {name: now[name] - had for name, had in before.items() if name in now}
     assert {name: more for name, more in grown.items() if more > 2 * course.loop.most} == {}
     assert tally.counts()["kept"] > 3 * course.loop.most
-
-
-async def test_the_configuration_changes_under_load(platform: Platform, course: Course) -> None:
-    changes = [
-        ("limits.default.requests_per_minute", str(LIMITS["requests_per_minute"] + 1)),
-        ("resilience.timeouts.connect", "3"),
-        ("models.other", '{"targets": [{"url": "http://127.0.0.1:9/v1"}]}'),
-    ]
-    seconds = [await asyncio.to_thread(changed, platform, place, value) for place, value in changes]
-    refused = await asyncio.to_thread(platform.command, "config", "set", "models.other.targets", "[{}]")
-    assert refused.returncode == 1
-    said = await asyncio.to_thread(told, platform, "config", "show")
-    assert said["content"]["models"]["other"]["targets"] == [{"url": "http://127.0.0.1:9/v1"}]
-    tally = await course.loop.stop()
-
-    print("seconds until the last process had it:", [round(each, 3) for each in seconds])
-    assert max(seconds) < 1.0
-    assert [one.fault for one in tally.faults] == []
-
-
-def changed(platform: Platform, place: str, value: str) -> float:
-    """Seconds until every process, those of both gateways too, has the change."""
-    version = told(platform, "config", "set", place, value)["version"]
-    at = told(platform, "config", "show")["at"]
-    running = {one["instance"] for one in modules(platform) if one["pid"]}
-    assert len(running) > 11
-
-    def there() -> list[float]:
-        files = (platform.data / "run").glob("documents-*.json")
-        found = [(json.loads(file.read_text()), file.stat().st_mtime) for file in files]
-        has = {said["instance"]: when for said, when in found if said["version"] == version}
-        return [has[name] for name in running] if running <= has.keys() else []
-
-    return max(wait_until(there, f"every process has version {version}", 10)) - at
