@@ -2,19 +2,17 @@
 undisturbed one, to the byte."""
 
 import asyncio
-import json
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx
 import pytest
 
 from harness.books import billed, held, record
-from harness.exchanges import Ending, Seen, chatting, judge
+from harness.exchanges import Ending, Seen, chatting
 from harness.platform import UNCACHED, Platform, packaged_weights, running, wait_until
+from harness.stories import PATIENCE, SUBJECTS, counted, engines, follow, under_way
 
 pytestmark = pytest.mark.real_model
 
@@ -24,8 +22,6 @@ TOKENS = 100
 BEGUN, EVENTS = 5, 10
 """How many streams have told how many events when the instance is killed: more streams than one instance has
 slots, so that some are of the other."""
-PATIENCE = 100.0
-SUBJECTS = ("the sea", "a clock", "winter", "bread", "a bridge", "music", "iron", "the moon")
 
 
 @pytest.fixture(scope="module")
@@ -40,44 +36,10 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         yield started
 
 
-def instances(platform: Platform) -> dict[str, int]:
-    """The pid of every instance of inference that is ready."""
-    said = json.loads(platform.command("status", "--json").stdout)
-    return {
-        each["instance"]: each["pid"]
-        for each in said["modules"]
-        if each["name"] == "inference" and each["state"] == "ready"
-    }
-
-
-async def follow(client: httpx.AsyncClient, subject: str, told: Callable[[int], None]) -> Seen:
-    """A stream read to its end; `told` learns of the events so far."""
-    body = {
-        "model": "local",
-        "messages": [{"role": "user", "content": f"Write a long story about {subject}."}],
-        "temperature": 0,
-        "max_tokens": TOKENS,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    began, read, wrong = time.monotonic(), b"", ""
-    try:
-        async with client.stream("POST", "/chat/completions", json=body, timeout=PATIENCE) as answer:
-            async for part in answer.aiter_bytes():
-                read += part
-                told(read.count(b"data: "))
-    except httpx.TransportError as error:
-        wrong = repr(error)
-    return judge(answer.status_code, answer.headers, read, wrong, time.monotonic() - began)
-
-
 def busiest(platform: Platform) -> int:
     """The pid of the instance that most requests are under way at."""
-    active: dict[str, float] = {}
-    for line in platform.request("GET", "/internal/metrics").body.decode().splitlines():
-        if line.startswith("moonpool_endpoint_requests_active{") and 'service="inference"' in line:
-            active[line.split('endpoint="')[1].split('"')[0]] = float(line.rpartition(" ")[2])
-    return instances(platform)[max(active, key=lambda instance: active[instance])]
+    active = under_way(platform)
+    return engines(platform)[max(active, key=lambda instance: active[instance])]
 
 
 async def write_all(platform: Platform, *, kill: bool = False) -> list[Seen]:
@@ -93,7 +55,7 @@ async def write_all(platform: Platform, *, kill: bool = False) -> list[Seen]:
             return told
 
         asked = [
-            asyncio.create_task(follow(client, subject, counting(place)))
+            asyncio.create_task(follow(client, subject, counting(place), tokens=TOKENS))
             for place, subject in enumerate(SUBJECTS)
         ]
         if kill:
@@ -112,7 +74,7 @@ def undisturbed(platform: Platform) -> list[Seen]:
 
 @pytest.fixture(scope="module")
 def disturbed(platform: Platform, undisturbed: list[Seen]) -> list[Seen]:
-    wait_until(lambda: len(instances(platform)) == 2, "two instances")
+    wait_until(lambda: len(engines(platform)) == 2, "two instances")
     return asyncio.run(write_all(platform, kill=True))
 
 
@@ -136,10 +98,6 @@ def test_those_of_the_killed_one_were_moved(platform: Platform, disturbed: list[
 def test_usage_is_that_of_the_undisturbed_run(
     platform: Platform, undisturbed: list[Seen], disturbed: list[Seen]
 ) -> None:
-    def counted(seen: Seen) -> tuple[int, int]:
-        assert seen.usage is not None
-        return seen.usage["prompt_tokens"], seen.usage["completion_tokens"]
-
     assert [counted(each) for each in disturbed] == [counted(each) for each in undisturbed]
     ids = {each.request_id for each in [*undisturbed, *disturbed]}
     events = wait_until(lambda: (found := billed(platform)).keys() >= ids and found, "all are billed")
@@ -152,5 +110,5 @@ def test_usage_is_that_of_the_undisturbed_run(
 
 
 def test_the_killed_one_comes_back_and_nothing_is_held(platform: Platform, disturbed: list[Seen]) -> None:
-    wait_until(lambda: len(instances(platform)) == 2, "two instances again", seconds=60)
+    wait_until(lambda: len(engines(platform)) == 2, "two instances again", seconds=60)
     wait_until(lambda: not held(platform), f"nothing is held, but {held(platform)}", seconds=10)

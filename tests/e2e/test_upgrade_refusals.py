@@ -1,14 +1,17 @@
 """What cannot be upgraded is refused with the reason and the way out, and nothing has changed."""
 
 import json
+import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.platform import Platform, running
-from harness.upgrading import told, upgrade
+from harness.upgrading import releases, told, upgrade
 
 CONFIG = {"models": {"remote": {"targets": [{"url": "http://127.0.0.1:9/v1"}]}}}
 QUICK: dict[str, Any] = {"keep_old_seconds": 0, "observe_seconds": 0}
@@ -108,6 +111,33 @@ def test_a_rollback_whose_release_is_gone(platform: Platform) -> None:
     assert done.returncode == 1
     assert "user@v2 is gone" in done.stderr
     assert "moonpool release add user" in done.stderr
+
+
+def test_a_release_that_the_database_is_too_new_for(platform: Platform) -> None:
+    """It is marked as one that a later release has changed; who runs already does not look again."""
+    with stamped(platform.data / "db" / "storage.db", "0999"):
+        seen = upgrade(platform, "storage", "v2", "blue-green", code=6)
+
+    assert "the database is newer than this code: it is at revision 0999" in seen["reason"]
+    assert "Start the release that wrote it" in seen["reason"]
+    assert seen["outcome"] == "rolled_back"
+    assert releases(platform, "storage") == ["v1"]
+    assert platform.request("GET", "/v1/files").status == 200
+
+
+@contextmanager
+def stamped(database: Path, revision: str) -> Iterator[None]:
+    def change(to: str) -> str:
+        with closing(sqlite3.connect(database, timeout=5.0)) as connection, connection:
+            before = connection.execute("SELECT version_num FROM alembic_version").fetchone()[0]
+            connection.execute("UPDATE alembic_version SET version_num = ?", (to,))
+        return str(before)
+
+    before = change(revision)
+    try:
+        yield
+    finally:
+        change(before)
 
 
 @pytest.mark.parametrize(
