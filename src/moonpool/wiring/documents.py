@@ -24,7 +24,11 @@ from moonpool.wiring.configuration import overridden
 from moonpool.wiring.registry import resolve
 from moonpool.wiring.settings import ModuleSettings
 
-KINDS = ("moonpool.wiring.configuration:KEPT", "moonpool.upgrade.documents:ROUTING")
+KINDS = (
+    "moonpool.wiring.configuration:KEPT",
+    "moonpool.upgrade.documents:ROUTING",
+    "moonpool.wiring.release_files:RELEASES",
+)
 """Every kind of documents there is, as "package:NAME" of a ports.config.Kind. Adding one here is all it
 takes for the config server to keep it and for every process to follow it."""
 _WATCHING = Timeouts(total=10.0, connect=2.0, first_byte=10.0, between_bytes=SILENCE)
