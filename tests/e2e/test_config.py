@@ -346,6 +346,61 @@ def test_admins_change_documents_through_the_gateway(changed: Platform) -> None:
     assert (good.status, good.json()["version"]) == (200, present + 1)
 
 
+def labels(platform: Platform) -> set[str]:
+    """Of the chat service's releases, on the supervisor's shelf."""
+    file = platform.data / "releases" / "list.json"
+    found = json.loads(file.read_text())["releases"] if file.exists() else []
+    return {one["release"]["label"] for one in found if one["release"]["service"] == "chat"}
+
+
+def test_releases_are_documents_that_the_supervisor_follows(changed: Platform, record_property: Any) -> None:
+    for label in ("r1", "r2"):
+        done = changed.command("release", "add", "chat", label, "--note", f"as {label}")
+        assert done.returncode == 0, done.stderr
+    assert labels(changed) == {"r1", "r2"}
+    history = outcome(changed, "history", "releases/chat")["data"]
+    assert [one["reason"] for one in history] == ["r2 added: as r2", "r1 added: as r1"]
+    assert all(one["author"].startswith("operator:") for one in history)
+    assert "+ releases.r2.note" in config(changed, "diff", "releases/chat").stdout
+
+    latest = []
+    for version, expected in ((1, {"r1"}), (2, {"r1", "r2"}), (1, {"r1"})):
+        outcome(changed, "rollback", "releases/chat", str(version))
+        wait_until(lambda wanted=expected: labels(changed) == wanted, "the supervisor has it", 10)  # type: ignore[misc]
+        at = outcome(changed, "show", "releases/chat")["at"]
+        latest.append((changed.data / "releases" / "list.json").stat().st_mtime - at)
+    record_property("seconds", latest)
+    print("seconds until the supervisor had it:", [round(one, 3) for one in latest])
+    assert min(latest) < 1.0
+
+
+def test_what_a_document_of_releases_cannot_say(changed: Platform, tmp_path: Path) -> None:
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    source = {"kind": "venv", "path": str(tmp_path / "venv")}
+    release = {"service": "storage", "label": "w2", "source": source}
+    document = {"service": "storage", "releases": {"w2": release}}
+
+    def apply(content: dict[str, Any]) -> "subprocess.CompletedProcess[str]":
+        (tmp_path / "d.json").write_text(json.dumps(content))
+        return config(changed, "apply", str(tmp_path / "d.json"), "--document", "releases/storage")
+
+    assert apply(document).returncode == 0
+    another = apply({"service": "storage", "releases": {"w2": {**release, "note": "else"}}})
+    assert (another.returncode, "releases do not change" in another.stderr) == (1, True)
+    assert apply({"service": "storage"}).returncode == 0
+    python.unlink()
+    back = config(changed, "rollback", "releases/storage", "1")
+    assert back.returncode == 1
+    assert "releases.w2: storage@w2 cannot come back: its virtual environment is gone" in back.stderr
+    through = changed.request(
+        "PUT", "/admin/config/documents/releases/storage", {"content": document, "version": 2}
+    )
+    assert (through.status, through.json()["error"]["code"]) == (403, "not_local")
+    assert changed.request("GET", "/admin/config/documents/releases/storage").json()["version"] == 2
+
+
 def test_a_limit_holds_at_once(changed: Platform) -> None:
     key = json.loads(changed.command("keys", "create", "--role", "member", "--json").stdout)["key"]
     assert changed.request("GET", "/v1/models", key=key).status == 200

@@ -7,6 +7,7 @@ import typer
 
 from moonpool.cli.config_access import PATH, documents_api, read_document
 from moonpool.cli.config_output import show_changes, show_waiting, table, tell, when
+from moonpool.cli.config_words import read_version, read_versions
 from moonpool.cli.options import DataOption, JsonOption, KeyOption, UrlOption
 from moonpool.cli.output import print_json, say
 
@@ -19,6 +20,9 @@ app = typer.Typer(
 
 DocumentOption = Annotated[
     str, typer.Option("--document", metavar="NAME", help="Which document: `config list` shows them.")
+]
+DocumentArgument = Annotated[
+    str, typer.Argument(metavar="[DOCUMENT]", help="Which document. Default: platform.", show_default=False)
 ]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for those who read the history.")]
 ExpectedOption = Annotated[
@@ -52,6 +56,7 @@ def list_documents(
 
 @app.command()
 def show(
+    name: DocumentArgument = "",
     version: Annotated[
         int | None, typer.Option("--version", metavar="N", min=1, help="As it was then.")
     ] = None,
@@ -70,8 +75,10 @@ def show(
     `moonpool config show`
 
     `moonpool config show --version 3 --json`
+
+    `moonpool config show releases/chat`
     """
-    view = read_document(document, version, data, url, key)
+    view = read_document(name or document, version, data, url, key)
     if as_json:
         print_json(view)
         return
@@ -202,6 +209,7 @@ def apply(
 
 @app.command()
 def history(
+    name: DocumentArgument = "",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most this many.")] = 20,
     document: DocumentOption = "platform",
     data: DataOption = None,
@@ -209,10 +217,18 @@ def history(
     key: KeyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """List a document's versions, the newest first: who, when, why."""
+    """List a document's versions, the newest first: who, when, why.
+
+    **Examples**
+
+    `moonpool config history`
+
+    `moonpool config history releases/chat`
+    """
     from moonpool.configserver.views import DocumentHeads
 
-    found = documents_api(data, url, key).get(f"{PATH}/history/{document}", DocumentHeads, limit=limit)
+    path = f"{PATH}/history/{name or document}"
+    found = documents_api(data, url, key).get(path, DocumentHeads, limit=limit)
     if as_json:
         print_json(found)
         return
@@ -251,11 +267,13 @@ def audit(
 
 @app.command()
 def diff(
-    old: Annotated[
-        int | None, typer.Argument(metavar="[A]", min=0, help="From this version. Default: the one before B.")
-    ] = None,
-    new: Annotated[
-        int | None, typer.Argument(metavar="[B]", min=1, help="To this version. Default: the newest.")
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[DOCUMENT] [A] [B]",
+            help="From version A (default: the one before B) to B (default: the newest).",
+            show_default=False,
+        ),
     ] = None,
     document: DocumentOption = "platform",
     data: DataOption = None,
@@ -263,9 +281,17 @@ def diff(
     key: KeyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Show what differs between two versions, path by path."""
+    """Show what differs between two versions, path by path.
+
+    **Examples**
+
+    `moonpool config diff 3 5`
+
+    `moonpool config diff releases/chat`
+    """
     from moonpool.configserver.views import DiffView
 
+    document, (old, new) = read_versions(words or (), document)
     found = documents_api(data, url, key).get(f"{PATH}/diff/{document}", DiffView, old=old, new=new)
     if as_json:
         print_json(found)
@@ -276,7 +302,9 @@ def diff(
 
 @app.command()
 def rollback(
-    version: Annotated[int, typer.Argument(metavar="VERSION", min=1, help="As `history` shows them.")],
+    words: Annotated[
+        list[str], typer.Argument(metavar="[DOCUMENT] VERSION", help="As `history` shows them.")
+    ],
     reason: ReasonOption = "",
     if_version: ExpectedOption = None,
     document: DocumentOption = "platform",
@@ -285,9 +313,17 @@ def rollback(
     key: KeyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Make the content of an older version the newest. Nothing is lost: it is a new version."""
+    """Make the content of an older version the newest. Nothing is lost: it is a new version.
+
+    **Examples**
+
+    `moonpool config rollback 3`
+
+    `moonpool config rollback releases/chat 1`
+    """
     from moonpool.configserver.views import Outcome, Rollback
 
+    document, version = read_version(words, document)
     wish = Rollback(to=version, version=if_version, reason=reason)
     tell(documents_api(data, url, key).post(f"{PATH}/rollback/{document}", Outcome, wish), as_json)
 

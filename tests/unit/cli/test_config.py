@@ -140,3 +140,48 @@ def test_a_platform_that_does_not_run_shows_what_it_knew(tmp_path, monkeypatch) 
     assert isinstance(refused.exception, CommandFailed)
     assert refused.exception.exit_code == api.NOT_RUNNING
     assert config_access.PATH == "/admin/config"
+
+
+@pytest.mark.parametrize(
+    ("words", "method", "path"),
+    [
+        (("history", "releases/chat"), "GET", "history/releases/chat"),
+        (("show", "releases/chat"), "GET", "documents/releases/chat"),
+        (("diff", "releases/chat", "1", "3"), "GET", "diff/releases/chat"),
+        (("diff", "1"), "GET", "diff/platform"),
+        (("diff", "--document", "releases/chat"), "GET", "diff/releases/chat"),
+        (("rollback", "releases/chat", "2"), "POST", "rollback/releases/chat"),
+        (("rollback", "2"), "POST", "rollback/platform"),
+    ],
+)
+def test_another_document_is_named_first(
+    server: Server, words: tuple[str, ...], method: str, path: str
+) -> None:
+    answers: dict[str, Any] = {
+        "history": {"data": []},
+        "diff": {"name": "x", "old": 1, "new": 3, "changes": []},
+        "rollback": OUTCOME,
+    }
+    server.answer = answers.get(words[0], VIEW)
+    assert run(*words).exit_code == 0
+    assert server.calls[0][:2] == (method, f"/admin/config/{path}")
+
+
+@pytest.mark.parametrize(
+    "words", ["diff a b", "diff 1 2 3", "rollback releases/chat", "rollback 0", "rollback"]
+)
+def test_what_is_no_version(server: Server, words: str) -> None:
+    assert run(*words.split()).exit_code == 2
+    assert server.calls == []
+
+
+def test_a_long_list_is_told_in_one_line(server: Server) -> None:
+    long = [
+        {"path": f"releases.v2.manifest.routes[{n}].path", "kind": "added", "new": f"/{n}"} for n in range(40)
+    ]
+    short = [{"path": f"models.m.targets[{n}].url", "kind": "removed", "old": "u"} for n in range(2)]
+    server.answer = {"name": "releases/chat", "old": 1, "new": 2, "changes": [*long, *short]}
+    said = run("diff", "releases/chat").stdout
+    assert "+ releases.v2.manifest.routes[…]: 40 settings" in said
+    assert "/39" not in said
+    assert '- models.m.targets[1].url: "u"' in said

@@ -138,26 +138,30 @@ class World:
                 await asyncio.sleep(0.002)
 
 
-@pytest.fixture
-async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    monkeypatch.setattr(following, "FIRST", 0.001)
-    monkeypatch.setattr(following, "MOST", 0.002)
-    hub = Hub(beat=0.05)
+async def open_service(database: Path, hub: Hub) -> ConfigService:
     service = ConfigService(
-        database=SqliteDatabase(tmp_path / "config.db", CONFIG_MIGRATIONS),
+        database=SqliteDatabase(database, CONFIG_MIGRATIONS),
         judge=Judge(KINDS, {}),
         hub=hub,
         clock=SYSTEM_CLOCK,
         log=structlog.get_logger(),
     )
     await service.start()
+    return service
+
+
+@pytest.fixture
+async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    monkeypatch.setattr(following, "FIRST", 0.001)
+    monkeypatch.setattr(following, "MOST", 0.002)
+    hub = Hub(beat=0.05)
+    service = await open_service(tmp_path / "config.db", hub)
     layout = Layout(tmp_path / "data")
     layout.create()
     found = World(layout, Wire(service, hub))
     yield found
     await found.follower.stop()
-    hub.close()
-    await service.stop()
+    await found.wire.service.stop()
 
 
 def put_before(world: World, *releases: Release) -> None:
@@ -199,6 +203,19 @@ async def test_what_was_there_before_documents_becomes_the_first_ones_once(world
     await world.write(release("v2", "user"), service="user")
     await world.until(lambda: world.labels("user") == ["v2"])
     assert world.document() == []  # emptied by a person, and not filled again from anywhere
+
+
+async def test_documents_that_are_lost_are_made_again(world: World, tmp_path: Path) -> None:
+    await world.follower.start()
+    await world.write(release("v2"))
+    await world.until(lambda: world.labels() == ["v2"])
+    world.wire.down()
+    lost, other = world.wire.service, Hub(beat=0.05)
+    world.wire.service, world.wire.hub = await open_service(tmp_path / "other.db", other), other
+    world.wire.up()
+    await world.until(lambda: world.document() == ["v2"])
+    assert world.labels() == ["v2"]
+    await lost.stop()
 
 
 async def test_who_was_quicker_has_written_the_first_document(world: World) -> None:
