@@ -5,6 +5,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec.structs import replace
 
 from moonpool.contracts.resilience import BreakerPolicy
 from moonpool.middleware.circuit_breaker import (
@@ -323,17 +324,22 @@ def test_another_policy_leaves_the_state_and_the_counts() -> None:
     recover(breaker, NOW + 7.0)
 
 
-@pytest.mark.parametrize(("passed", "probes"), [(7 - 1, (1,)), (1 + 2, (1, 2)), (1, (3, 3, 3)), (0, (2,))])
-def test_half_open_closes_by_other_probes_too(passed: int, probes: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("flying", [True, False])
+@pytest.mark.parametrize(
+    ("passed", "probes"), [(6, (1,)), (3, (1, 2)), (1, (3, 3, 3)), (0, (2,)), (5, (1, 1))]
+)
+def test_half_open_closes_by_other_probes_too(passed: int, probes: tuple[int, ...], flying: bool) -> None:
     breaker = make()
     fail(breaker, NOW)
     now = NOW + 5.0
     for _ in range(passed):
         take(breaker, now).succeeded(now)
-    flying = take(breaker, now)
+    probe = take(breaker, now)
+    if not flying:
+        probe.neutral(now)
     breaker.update(BreakerPolicy(probes=probes))
     assert breaker.state is State.HALF_OPEN
-    flying.succeeded(now)
+    probe.succeeded(now)
     for _ in range(sum(probes)):
         if breaker.state is State.HALF_OPEN:
             take(breaker, now).succeeded(now)
@@ -374,6 +380,19 @@ class Breakings(RuleBasedStateMachine):
         self.breaker = Breaker(self.policy, lambda: self.chance, lambda *change: self.changes.append(change))
         self.permits: list[Permit] = []
         self.no_sooner = 0.0
+        self.widest = max(self.policy.probes)
+
+    @rule(
+        probes=st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple),
+        window=st.sampled_from([1.0, 10.0, 100.0]),
+        failures=st.integers(1, 6),
+    )
+    def the_policy_changes(self, probes: tuple[int, ...], window: float, failures: int) -> None:
+        before = self.breaker.state_at(self.now)
+        self.policy = replace(self.policy, probes=probes, window=window, consecutive_failures=failures)
+        self.breaker.update(self.policy)
+        assert self.breaker.state_at(self.now) is before
+        self.widest = max(self.widest, *probes)
 
     @rule(seconds=st.one_of(st.floats(0.01, 3.0), st.floats(3.0, 100.0)))
     def time_passes(self, seconds: float) -> None:
@@ -441,7 +460,7 @@ class Breakings(RuleBasedStateMachine):
     @invariant()
     def probes_are_limited(self) -> None:
         if self.breaker.state is State.HALF_OPEN:
-            assert self.breaker.probes_in_flight(self.now) <= max(self.policy.probes)
+            assert self.breaker.probes_in_flight(self.now) <= self.widest
         else:
             assert self.breaker.probes_in_flight(self.now) == 0
 
