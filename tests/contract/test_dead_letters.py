@@ -115,12 +115,35 @@ async def test_settling_ends_the_claim_and_keeps_what_happened(letters: DeadLett
     assert done.answer == answer
 
 
+async def test_a_claim_is_prolonged_by_who_holds_it(letters: DeadLetters) -> None:
+    await letters.put(make_letter())
+    await letters.claim("dl_1", now=10.0, until=20.0)
+    assert await letters.renew("dl_1", held=20.0, until=40.25)
+    assert await letters.claim("dl_1", now=39.0, until=60.0) is None
+    assert not await letters.renew("dl_1", held=20.0, until=80.0)
+    assert await letters.claim("dl_1", now=41.0, until=70.0) is not None
+    assert not await letters.renew("dl_1", held=40.25, until=80.0), "it is another's"
+    assert not await letters.renew("dl_7", held=0.0, until=80.0)
+
+
+async def test_who_was_held_up_does_not_undo_what_another_has_done(letters: DeadLetters) -> None:
+    await letters.put(make_letter())
+    late = await letters.claim("dl_1", now=10.0, until=20.0)
+    other = await letters.claim("dl_1", now=21.0, until=30.0)
+    assert late is not None
+    assert other is not None
+    done = msgspec.structs.replace(other.note, state=State.ANSWERED)
+    assert await letters.settle(msgspec.structs.replace(other, note=done, answer=Answered(status=200)))
+    assert not await letters.settle(late)
+    assert (await letters.get("dl_1")).note.state is State.ANSWERED
+
+
 async def test_what_was_purged_stays_so(letters: DeadLetters) -> None:
     await letters.put(make_letter())
     letter = await letters.claim("dl_1", now=1.0, until=2.0)
     assert letter is not None
     await letters.purge(Which(id="dl_1"))
-    await letters.settle(letter)
+    assert not await letters.settle(letter)
     assert await letters.get("dl_1") is None
 
 

@@ -89,10 +89,21 @@ class MemoryLetters:
         ]
         return sorted(ready, key=lambda note: (note.next_at, note.id))[:limit]
 
-    async def settle(self, letter: Letter) -> None:
+    async def renew(self, id: str, *, held: float, until: float) -> bool:
         self._check()
-        if letter.note.id in self.letters:
-            self._change(letter, leased_until=0.0)
+        letter = self.letters.get(id)
+        if letter is None or letter.note.leased_until != held:
+            return False
+        self._change(letter, leased_until=until)
+        return True
+
+    async def settle(self, letter: Letter) -> bool:
+        self._check()
+        known = self.letters.get(letter.note.id)
+        if known is None or known.note.leased_until != letter.note.leased_until:
+            return False
+        self._change(letter, leased_until=0.0)
+        return True
 
     async def hasten(self, service: str, *, now: float) -> int:
         self._check()

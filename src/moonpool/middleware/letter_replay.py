@@ -18,13 +18,12 @@ from moonpool.core.clock import Clock
 from moonpool.core.errors import MoonpoolError, Unavailable
 from moonpool.core.message import Response
 from moonpool.http.reading import read
+from moonpool.middleware.letter_claim import LEASE, Claim
 from moonpool.middleware.letter_policy import ANSWER_HEADERS, Verdict, failed, good, judge
 from moonpool.ports.dead_letters import Answered, DeadLetters, Failed, Letter, State, Which
 
 PATIENCE = 960.0
 """Seconds one attempt may take, the answer's body included."""
-LEASE = PATIENCE + 60.0
-"""Seconds after which a letter whose sender died may be sent by another."""
 ANSWER_LIMIT = 8 * 1024 * 1024
 """Bytes of an answer that are kept."""
 CANARIES = 3
@@ -113,12 +112,15 @@ class Replays:
         letter = await self._claim(id)
         if letter is None:
             return await self._not_claimed(id)
+        claim = Claim(self._letters, letter, self._clock, self._log)
         try:
-            after, result = await self._attempt(letter)
+            async with claim:
+                after, result = await self._attempt(letter)
         except asyncio.CancelledError:
-            await asyncio.shield(self._letters.settle(letter))  # as it was: this was no verdict
+            await claim.settle(letter)  # as it was: this was no verdict
             raise
-        await asyncio.shield(self._letters.settle(after))
+        if not await claim.settle(after):
+            return await self._not_claimed(id)
         self._log.info("letter sent again", id=id, outcome=result.outcome.value, status=result.status)
         return result
 
@@ -139,7 +141,7 @@ class Replays:
         return Report(results=results, stopped=False, has_more=len(notes) > limit, after=last)
 
     async def _claim(self, id: str) -> Letter | None:
-        """Who is cancelled while the store writes the claim gives it back: nobody else would, for LEASE."""
+        """Who is cancelled while the store writes the claim gives it back: nobody else would, for a lease."""
         now = self._clock.time()
         claiming = asyncio.ensure_future(self._letters.claim(id, now=now, until=now + LEASE))
         try:

@@ -125,8 +125,13 @@ class DeadLetters(Protocol):
         """WAITING letters whose time has come and nobody is at work on, the longest due first; `without`
         those of these services."""
 
-    async def settle(self, letter: Letter) -> None:
-        """Write what became of a claimed letter, and end the claim. One that was purged stays so."""
+    async def renew(self, id: str, *, held: float, until: float) -> bool:
+        """Prolong the claim that ends at `held`; False when that is not the letter's any more."""
+
+    async def settle(self, letter: Letter) -> bool:
+        """Write what became of a claimed letter, and end the claim, which is known by when it ends
+        (`leased_until`). False, and nothing is written, when another has claimed it since. One that was
+        purged stays so."""
 
     async def hasten(self, service: str, *, now: float) -> int:
         """The service is back: what waits for it is due now."""

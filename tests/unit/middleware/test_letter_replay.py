@@ -10,7 +10,8 @@ from moonpool.core.body import Stream
 from moonpool.core.clock import ManualClock
 from moonpool.core.errors import ConnectFailed, NotFound, StreamTruncated, Unavailable
 from moonpool.core.message import Response
-from moonpool.middleware.letter_replay import ANSWER_LIMIT, LEASE, Outcome, Replays
+from moonpool.middleware.letter_claim import LEASE
+from moonpool.middleware.letter_replay import ANSWER_LIMIT, Outcome, Replays
 from moonpool.middleware.letter_worker import LetterWorker
 from moonpool.ports.dead_letters import Letter, State, Which
 

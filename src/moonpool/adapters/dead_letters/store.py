@@ -125,7 +125,13 @@ class DatabaseDeadLetters:
         async with self._database.snapshot() as connection:
             return [_note(row) for row in (await connection.execute(query)).all()]
 
-    async def settle(self, letter: Letter) -> None:
+    async def renew(self, id: str, *, held: float, until: float) -> bool:
+        mine = and_(c.id == id, c.leased_until == held)
+        async with self._database.transaction() as connection:
+            renewed = await connection.execute(update(letters).where(mine).values(leased_until=until))
+            return renewed.rowcount == 1
+
+    async def settle(self, letter: Letter) -> bool:
         content = self._seal.seal(letter)
         note = letter.note
         values = {
@@ -140,7 +146,9 @@ class DatabaseDeadLetters:
             "content": content,
         }
         async with self._database.transaction() as connection:
-            await connection.execute(update(letters).where(c.id == note.id).values(values))
+            mine = and_(c.id == note.id, c.leased_until == note.leased_until)
+            settled = await connection.execute(update(letters).where(mine).values(values))
+            return settled.rowcount == 1
 
     async def hasten(self, service: str, *, now: float) -> int:
         waiting = and_(c.state == State.WAITING.value, c.service == service, c.next_at > now)
