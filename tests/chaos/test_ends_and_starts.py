@@ -50,7 +50,7 @@ def test_ends_and_starts(tmp_path: Path) -> None:
     assert "already runs" in refused.communicate()[1]
     platform = finish(other, data)
     try:
-        gateway = platform.modules()["gateway"]["pid"]
+        gateway = platform.pid("gateway")
         with ThreadPoolExecutor(3) as clients:
             stories = [clients.submit(story, platform) for _ in range(3)]
             wait_until(lambda: active(platform) >= 3, "all stories are being told")

@@ -95,7 +95,7 @@ class Stage:
         folder, hidden = self.platform.data / "db", self.platform.data / "hidden"
         hidden.mkdir(exist_ok=True)
         place = folder / f"{service}.db"
-        pid = self.platform.modules()[service]["pid"]
+        pid = self.platform.pid(service)
         for file in folder.glob(f"{service}.db*"):
             file.rename(hidden / file.name)
         place.mkdir()

@@ -74,6 +74,11 @@ class Platform:
         """By name."""
         return {one["name"]: one for one in self.instances()}
 
+    def pid(self, module: str) -> int:
+        """Of the module's process, as soon as it has one: to `kill`, the 0 between two is oneself."""
+        pid: int = wait_until(lambda: self.modules()[module]["pid"], f"a process of {module}")
+        return pid
+
     def request(
         self,
         method: str,
