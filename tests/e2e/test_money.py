@@ -1,6 +1,7 @@
 """Money on a real platform: until it is spent, again after credit, and to the last unit of what is booked.
 
-Costs are recomputed here, from usage events and the price list, by arithmetic of the test's own.
+Costs are recomputed here, from usage events and the price list, by arithmetic of the test's own. All tests
+share one platform and its books: what one of them has credited and spent stands there for the next one.
 """
 
 import http.client
@@ -10,6 +11,7 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
@@ -32,15 +34,41 @@ def injector() -> Iterator[Injector]:
         yield started
 
 
-@pytest.fixture
-def platform(tmp_path: Any, injector: Injector) -> Iterator[Platform]:
-    injector.clear()
+@dataclass
+class Account:
+    """What tests have put in, and the ids of all requests that must be in the books."""
+
+    platform: Platform
+    credited: Decimal = Decimal(0)
+    served: set[str] = field(default_factory=set)
+
+    def credit(self, amount: str, *options: str) -> dict[str, Any]:
+        said = self.platform.command("billing", "credit", amount, *options, "--json")
+        assert said.returncode == 0, said.stderr
+        self.credited += Decimal(amount)
+        found: dict[str, Any] = json.loads(said.stdout)["balance"]
+        return found
+
+
+@pytest.fixture(scope="module")
+def account(tmp_path_factory: pytest.TempPathFactory, injector: Injector) -> Iterator[Account]:
     models: dict[str, Any] = {
         alias: {"targets": [{"url": injector.url}], "price": price} for alias, price in PRICES.items()
     }
     models["free"] = {"targets": [{"url": injector.url}]}
-    with running(tmp_path / "data", {"models": models}) as started:
-        yield started
+    with running(tmp_path_factory.mktemp("money") / "data", {"models": models}) as started:
+        yield Account(started)
+
+
+@pytest.fixture
+def platform(account: Account, injector: Injector) -> Platform:
+    injector.clear()
+    return account.platform
+
+
+@pytest.fixture
+def served(account: Account) -> set[str]:
+    return account.served
 
 
 def ask(platform: Platform, words: int = 20, *, model: str = "m", stream: bool = False) -> Answer:
@@ -74,27 +102,23 @@ def counted(platform: Platform, served: set[str]) -> dict[str, dict[str, Any]]:
     )
 
 
-def agree(platform: Platform, served: set[str], credited: str) -> None:
+def agree(account: Account) -> None:
     """Nothing lost, nothing doubled: books and usage events say the same, to the unit."""
-    events = counted(platform, served)
-    assert events.keys() == served
-    agree_with(platform, events, credited)
-
-
-def agree_with(platform: Platform, events: dict[str, dict[str, Any]], credited: str) -> None:
+    platform, events = account.platform, counted(account.platform, account.served)
+    assert events.keys() == account.served
     for event in events.values():
         assert Decimal(event["cost"]) == cost(event), event
     spent = sum(map(cost, events.values()), Decimal(0))
     books = balance(platform)
     assert Decimal(books["spent"]) == spent
-    assert Decimal(books["total"]) == Decimal(credited) - spent + Decimal(books["uncollected"])
+    assert Decimal(books["total"]) == account.credited - spent + Decimal(books["uncollected"])
     assert Decimal(books["total"]) >= 0
     totals = platform.request("GET", "/api/billing/usage?limit=0").json()["totals"]
     assert Decimal(totals["cost"]) == spent
 
 
 def kill(platform: Platform, module: str) -> None:
-    os.kill(platform.modules()[module]["pid"], signal.SIGKILL)
+    os.kill(platform.pid(module), signal.SIGKILL)
 
 
 def spend_all(platform: Platform, served: set[str], *, most: int = 200) -> Answer:
@@ -107,13 +131,13 @@ def spend_all(platform: Platform, served: set[str], *, most: int = 200) -> Answe
     raise AssertionError(f"{most} requests, and still not spent")
 
 
-def test_until_it_is_spent_and_on_after_credit(platform: Platform) -> None:
-    served: set[str] = set()
+def test_until_it_is_spent_and_on_after_credit(
+    account: Account, platform: Platform, served: set[str]
+) -> None:
     wait_until(lambda: not _served(ask(platform), served), "balances have been told")
     assert _served(ask(platform, model="free"), served)
 
-    said = platform.command("billing", "credit", "0.01", "--reference", "one", "--json")
-    assert json.loads(said.stdout)["balance"]["total"] == "0.01", said.stderr
+    assert account.credit("0.01", "--reference", "one")["total"] == "0.01"
     wait_until(lambda: _served(ask(platform), served), "the credit has been told")
     refusal = spend_all(platform, served)
     assert refusal.status == 402
@@ -124,18 +148,55 @@ def test_until_it_is_spent_and_on_after_credit(platform: Platform) -> None:
 
     deepseek = platform.request("GET", "/user/balance").json()
     assert deepseek["balance_infos"][0]["currency"] == "USD"
-    said = platform.command("billing", "credit", "0.02", "--grant", "--json")
-    assert said.returncode == 0, said.stderr
+    account.credit("0.02", "--grant")
     wait_until(lambda: _served(ask(platform, model="odd"), served), "the credit has been told")
     for _ in range(5):
         assert _served(ask(platform), served)
-    agree(platform, served, "0.03")
+    agree(account)
 
 
-def test_nothing_is_lost_or_doubled_when_billing_is_killed(platform: Platform) -> None:
+def test_while_billing_is_away_the_last_known_balance_holds(
+    account: Account, platform: Platform, served: set[str]
+) -> None:
+    """Stopped, not killed: nobody restarts it, and what is spent meanwhile is known to the gateway alone."""
+    account.credit("0.01")
+    wait_until(lambda: _served(ask(platform), served), "the credit has been told")
+    known = platform.request("GET", "/user/balance").json()
+    pid = platform.pid("billing")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        had = len(served)
+        assert spend_all(platform, served).status == 402
+        assert len(served) > had + 5
+        told = platform.request("GET", "/user/balance")
+        assert (told.status, told.headers["x-moonpool-fallback"]) == (200, "service")
+        assert told.json() == known
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    agree(account)
+    assert Decimal(balance(platform)["uncollected"]) == 0
+    now = platform.request("GET", "/user/balance").json()
+    assert now["balance_infos"][0]["total_balance"] < known["balance_infos"][0]["total_balance"]
+
+
+def test_a_stream_ends_when_nothing_is_left(account: Account, platform: Platform, served: set[str]) -> None:
+    account.credit("0.012")
+    wait_until(lambda: _served(ask(platform, 1), served), "the credit has been told")
+    # Without max_tokens 256 are reserved; this answer is longer than what is left.
+    answer = platform.chat("2000 words", model="m", headers=UNCACHED, stream=True)
+    assert answer.status == 200
+    served.add(answer.headers["x-request-id"])
+    events = answer.body.split(b"\n\n")
+    assert b"[DONE]" not in answer.body
+    assert json.loads(events[-2].removeprefix(b"data: "))["error"]["code"] == "insufficient_balance"
+    agree(account)
+
+
+def test_nothing_is_lost_or_doubled_when_billing_is_killed(
+    account: Account, platform: Platform, served: set[str]
+) -> None:
     """Killed again and again under load: requests go on, and the books are right to the unit."""
-    served: set[str] = set()
-    assert platform.command("billing", "credit", "1.00").returncode == 0
+    account.credit("1.00")
     wait_until(lambda: _served(ask(platform), served), "the credit has been told")
     with ThreadPoolExecutor(8) as workers:
         for _ in range(4):
@@ -146,35 +207,14 @@ def test_nothing_is_lost_or_doubled_when_billing_is_killed(platform: Platform) -
             kill(platform, "billing")
             for one in asked:
                 assert _served(one.result(), served), one.result()
-    agree(platform, served, "1.00")
+    agree(account)
 
 
-def test_while_billing_is_away_the_last_known_balance_holds(platform: Platform) -> None:
-    """Stopped, not killed: nobody restarts it, and what is spent meanwhile is known to the gateway alone."""
-    served: set[str] = set()
-    assert platform.command("billing", "credit", "0.01").returncode == 0
-    wait_until(lambda: _served(ask(platform), served), "the credit has been told")
-    known = platform.request("GET", "/user/balance").json()
-    pid = platform.modules()["billing"]["pid"]
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        assert spend_all(platform, served).status == 402
-        assert len(served) > 5
-        told = platform.request("GET", "/user/balance")
-        assert (told.status, told.headers["x-moonpool-fallback"]) == (200, "service")
-        assert told.json() == known
-    finally:
-        os.kill(pid, signal.SIGCONT)
-    agree(platform, served, "0.01")
-    assert Decimal(balance(platform)["uncollected"]) == 0
-    now = platform.request("GET", "/user/balance").json()
-    assert now["balance_infos"][0]["total_balance"] < known["balance_infos"][0]["total_balance"]
-
-
-def test_a_gateway_that_is_killed_leaves_books_that_agree(platform: Platform, injector: Injector) -> None:
+def test_a_gateway_that_is_killed_leaves_books_that_agree(
+    account: Account, platform: Platform, served: set[str], injector: Injector
+) -> None:
     """Streams that were cut are billed as far as they had come; the next gateway knows the balance."""
-    served: set[str] = set()
-    assert platform.command("billing", "credit", "1.00").returncode == 0
+    account.credit("1.00")
     wait_until(lambda: _served(ask(platform), served), "the credit has been told")
     injector.fault(kind="trickle", gap=0.05, bytes=1 << 20)
     with ThreadPoolExecutor(8) as workers:
@@ -192,21 +232,8 @@ def test_a_gateway_that_is_killed_leaves_books_that_agree(platform: Platform, in
     cut = [event for event in events.values() if event["outcome"] == "interrupted"]
     assert len(cut) == 8
     assert all(Decimal(event["cost"]) > 0 for event in cut)
-    agree_with(platform, events, "1.00")
-
-
-def test_a_stream_ends_when_nothing_is_left(platform: Platform) -> None:
-    served: set[str] = set()
-    assert platform.command("billing", "credit", "0.012").returncode == 0
-    wait_until(lambda: _served(ask(platform, 1), served), "the credit has been told")
-    # Without max_tokens 256 are reserved; this answer is longer than what is left.
-    answer = platform.chat("2000 words", model="m", headers=UNCACHED, stream=True)
-    assert answer.status == 200
-    served.add(answer.headers["x-request-id"])
-    events = answer.body.split(b"\n\n")
-    assert b"[DONE]" not in answer.body
-    assert json.loads(events[-2].removeprefix(b"data: "))["error"]["code"] == "insufficient_balance"
-    agree(platform, served, "0.012")
+    served |= {event["id"] for event in cut}
+    agree(account)
 
 
 def _cut(platform: Platform) -> bool:
