@@ -95,5 +95,5 @@ async def test_what_one_gateway_hands_back_the_other_sends(platform: Platform) -
     assert [one["id"] for one in jobs] == [job["id"]], "both requests came to the service: it made one job"
     await asyncio.to_thread(wait_until, lambda: releases(platform, "gateway") == ["v2"], "the first to end")
     await client.aclose()
-    # Half a second of it the supervisor gives the others to learn that they are not to call this one any more.
+    # Half a second of it the supervisor gives the others to learn that this one is not to be called.
     assert seconds < 2.0
