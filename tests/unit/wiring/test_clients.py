@@ -11,15 +11,23 @@ from moonpool.balancing.pools import Pools
 from moonpool.contracts.auth import Verdict
 from moonpool.contracts.catalogue import Catalogue
 from moonpool.contracts.context import HEADER, verify
-from moonpool.contracts.resilience import ResilienceConfig, RetryPolicy
+from moonpool.contracts.resilience import ModelTimeouts, ResilienceConfig, RetryPolicy
 from moonpool.core.clock import ManualClock
 from moonpool.core.errors import ConnectFailed, Unavailable, UpstreamMalformed
 from moonpool.core.message import Response
 from moonpool.core.principal import Principal
 from moonpool.middleware.signing import ContextSigner
 from moonpool.ports.discovery import Instance, Topology
+from moonpool.services.inference.manifest import MANIFEST as INFERENCE
 from moonpool.upgrade.routing_filter import ReleaseRoutes, VersionRouter
-from moonpool.wiring.clients import HttpAuthClient, HttpCatalogueClient, HttpProbeClient, ServiceCaller
+from moonpool.wiring.clients import (
+    ChainedInferenceClient,
+    HttpAuthClient,
+    HttpCatalogueClient,
+    HttpProbeClient,
+    ServiceCaller,
+)
+from moonpool.wiring.inference import patient
 from moonpool.wiring.resilience import Resilience
 
 KEY = b"k" * 32
@@ -188,3 +196,20 @@ async def test_metrics_of_those_that_answer(wire) -> None:
         "unix:/run/auth-0": "/metrics",
         "unix:/run/user-0": "/metrics",
     }
+
+
+async def test_questions_to_models_have_the_times_of_the_day() -> None:
+    asked, clock = [], ManualClock()
+
+    async def upstream(ctx, request) -> Response:
+        asked.append((ctx.deadline.remaining(clock.monotonic()), ctx.route.timeouts.between_bytes))
+        client.update(INFERENCE)
+        assert ctx.route.timeouts.between_bytes == asked[-1][1], "what is under way keeps its times"
+        return Response(200, [], b"{}")
+
+    client = ChainedInferenceClient(INFERENCE, [], upstream, clock)
+    body = b'{"model": "m", "messages": [{"role": "user", "content": "Hi"}]}'
+    for timeouts in (ModelTimeouts(), ModelTimeouts(total=7.0, between_tokens=3.0)):
+        client.update(patient(INFERENCE, timeouts))
+        await client.chat(Principal(user="ann", tenant="org"), body, request_id="req_1")
+    assert asked == [(900.0, 60.0), (7.0, 3.0)]

@@ -292,7 +292,7 @@ def _check(_name: str, config: PlatformConfig) -> list[Problem]:
 PLATFORM = Kind(
     name="platform",
     shape=PlatformConfig,
-    summary="The platform's configuration: models, limits, gateway, services, engine, telemetry.",
+    summary="The platform's configuration: models, limits, routes, resilience, gateway and more.",
     check=_check,
     restart=restart_paths,
     environment=True,
