@@ -231,12 +231,17 @@ class Course:
         await self._kill(*whom)
 
     async def _kill(self, name: str, release: str) -> None:
+        def there() -> dict[int, str]:
+            found = [one for one in modules(self.platform, name) if release in ("", one["release"])]
+            return {one["pid"]: one["state"] for one in found}
+
+        killed = there().keys()
         assert await asyncio.to_thread(kill, self.platform, name, release) > 0, (name, release)
         self.told.append(f"killed {name} {release}".rstrip())
 
         def back() -> bool:
-            found = [one for one in modules(self.platform, name) if release in ("", one["release"])]
-            return bool(found) and all(one["state"] == "ready" for one in found)
+            now = there()  # at first as it was: it takes a moment to see that they are gone
+            return bool(now) and killed.isdisjoint(now) and set(now.values()) == {"ready"}
 
         await asyncio.to_thread(wait_until, back, f"{name} {release} is back")
 
