@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from harness.books import billed
+from harness.exchanges import SAYS
 from harness.injector import Injector, injecting
 from harness.platform import Platform, running, wait_until
 
@@ -42,16 +43,17 @@ class Case:
     """What must have been counted, where it is known beforehand."""
 
 
-ASKED = len(f"{WORDS} words".split())
+ASKED = len(f"{WORDS} words in CASE".split())
 SLOW = (("kind", "trickle"), ("gap", 0.1), ("bytes", 1 << 20))
+MIDDLE = (("after", 9), ("when_seen", True))
 CASES = [
     Case("whole", "completed", tokens=WORDS + ASKED),
     Case("stream", "completed", stream=True, tokens=WORDS + ASKED),
     Case("short", "completed", body=(("max_tokens", 3),), tokens=3 + ASKED),
     Case("longer", "completed", stream=True, body=(("max_tokens", 80),), tokens=80 + ASKED),
     Case("left", "cancelled", stream=True, read=6, fault=SLOW),
-    Case("broken", "failed", stream=True, fault=(("kind", "reset"), ("after", 9))),
-    Case("truncated", "failed", stream=True, fault=(("kind", "truncate"), ("after", 9), ("how", "done"))),
+    Case("broken", "failed", stream=True, fault=(("kind", "reset"), *MIDDLE)),
+    Case("truncated", "failed", stream=True, fault=(("kind", "truncate"), ("how", "done"), *MIDDLE)),
     Case("refused", "", status=503, fault=(("kind", "status"), ("status", 500))),
     Case("invalid", "", status=400, body=(("temperature", "hot"),)),
     Case("unknown", "", status=404, body=(("model", "nobody"),)),
@@ -93,7 +95,8 @@ class Told:
 
 
 def ask(stage: Stage, case: Case, key: str) -> Told:
-    said = {"model": case.name, "messages": [{"role": "user", "content": f"{WORDS} words"}]}
+    prompt = f"{WORDS} words in {case.name}"
+    said = {"model": case.name, "messages": [{"role": "user", "content": prompt}]}
     body = said | ({"stream": True} if case.stream else {}) | dict(case.body)
     address = urlsplit(stage.platform.url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
@@ -101,6 +104,10 @@ def ask(stage: Stage, case: Case, key: str) -> Told:
     connection.request("POST", "/v1/chat/completions", json.dumps(body, separators=(",", ":")), headers)
     response = connection.getresponse()
     if case.read is None:
+        if MIDDLE[1] in case.fault:
+            while (line := response.readline()) and not SAYS.search(line):
+                pass
+            stage.injector.seen(prompt)
         response.read()
     else:
         for _ in range(2 * case.read):

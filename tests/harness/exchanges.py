@@ -14,7 +14,8 @@ import httpx
 
 PATIENCE = 20.0
 """Seconds after which a client has been left hanging."""
-WORDS = re.compile(rb'"content": ?"[^"]')
+SAYS = re.compile(rb'"content": ?"[^"]')
+"""What a stream has when its first words are there."""
 ERROR_FIELDS = {"message", "type", "param", "code"}
 
 
@@ -98,7 +99,7 @@ async def ask(
             status, headers = answer.status_code, answer.headers
             async for part in answer.aiter_bytes():
                 parts.append(part)
-                if on_text is not None and WORDS.search(b"".join(parts)):
+                if on_text is not None and SAYS.search(b"".join(parts)):
                     await on_text()
                     on_text = None
     except (TimeoutError, httpx.TimeoutException):

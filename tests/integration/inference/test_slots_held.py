@@ -43,14 +43,14 @@ async def test_a_whole_answer_whose_client_leaves_frees_its_slot(platform, start
 
 async def test_a_prompt_that_is_still_read_frees_its_slot(platform, start) -> None:
     """What was not read when the client left is not in the cache afterwards."""
-    body = {"model": "smollm2", "prompt": "word " * 1000, "max_tokens": 1}
+    body = {"model": "smollm2", "prompt": "word " * 600, "max_tokens": 1}
     task = start(platform.post("/v1/completions", body))
     await platform.until(lambda load: load["running"] == 1)
     task.cancel()
     await platform.until(lambda load: load["running"] == 0)
     usage = (await platform.post("/v1/completions", body)).json()["usage"]
-    assert usage["prompt_tokens"] > 1000
-    assert usage["prompt_cache_hit_tokens"] < 900
+    assert usage["prompt_tokens"] > 600
+    assert usage["prompt_cache_hit_tokens"] < 500
 
 
 async def test_the_engines_own_slot_is_free_too(platform, start) -> None:
