@@ -17,6 +17,7 @@ from moonpool.adapters.config.load import load, overlaid
 from moonpool.contracts.config import PlatformConfig
 from moonpool.contracts.documents.place import Document
 from moonpool.contracts.documents.platform import PLATFORM
+from moonpool.contracts.documents.schema import known
 from moonpool.contracts.documents.wire import Snapshot, Stored, digest, newest
 from moonpool.core.errors import StartupError
 from moonpool.ports.config import Kind
@@ -61,8 +62,9 @@ def begin(
 
 
 def from_document(document: Stored, environ: Mapping[str, str]) -> PlatformConfig:
-    """The configuration as this process has it: with its environment over it. Raises StartupError."""
-    content: object = msgspec.json.decode(msgspec.json.encode(document.content))
+    """The configuration as this process has it: with its environment over it, and without what this package
+    does not know: the config server that took it may be of a newer one. Raises StartupError."""
+    content = known(msgspec.json.decode(msgspec.json.encode(document.content)), PlatformConfig)
     source = f"{document.name}, version {document.version}"
     return overlaid(Document(source, content), environ)
 

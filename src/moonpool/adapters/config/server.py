@@ -17,9 +17,11 @@ from structlog.typing import FilteringBoundLogger
 
 from moonpool.adapters.config.beginning import Beginning, from_document
 from moonpool.contracts.config import PlatformConfig
+from moonpool.contracts.documents.diff import differences
 from moonpool.contracts.documents.kinds import Kinds
 from moonpool.contracts.documents.place import Document, spell
 from moonpool.contracts.documents.platform import PLATFORM, restart_paths
+from moonpool.contracts.documents.schema import known
 from moonpool.contracts.documents.validation import DocumentFault, validate
 from moonpool.contracts.documents.wire import Beat, Changed, Event, Kept, Snapshot, Stored, changed
 from moonpool.core.errors import MoonpoolError, StartupError, UpstreamMalformed
@@ -207,12 +209,14 @@ class ServerConfig:
         kind = self._kinds.find(document.name)
         if kind is None:
             return None
+        self._tell_unknown(document, kind)
         try:
             if document.name == PLATFORM.name:
                 self._current = self._view(from_document(document, self._environ))
                 self._version, self._origin, self._refused = document.version, "server", ""
                 return self._current
-            found: object = validate(Document(document.name, dict(document.content)), kind, document.name)
+            content = known(dict(document.content), kind.shape)
+            found: object = validate(Document(document.name, content), kind, document.name)
         except (StartupError, DocumentFault) as error:
             self._log.error(
                 "document refused", document=document.name, version=document.version, reason=str(error)
@@ -222,6 +226,18 @@ class ServerConfig:
             return None
         self._documents[document.name] = found
         return found
+
+    def _tell_unknown(self, document: Stored, kind: Kind[Any]) -> None:
+        """What a newer package says there does not keep this one from what it does know."""
+        content = dict(document.content)
+        left_out = [spell(path) for path, _, _ in differences(content, known(content, kind.shape))]
+        if left_out:
+            self._log.warning(
+                "settings of another version are left out",
+                document=document.name,
+                version=document.version,
+                places=left_out[:10],
+            )
 
     def _remember(self) -> None:
         self._keep(

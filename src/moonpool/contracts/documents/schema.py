@@ -22,6 +22,30 @@ def allowed_keys(shape: type, path: Path) -> list[str]:
     return [field.encode_name for field in found.fields] if isinstance(found, inspect.StructType) else []
 
 
+def known(data: object, shape: type) -> object:
+    """`data` without the settings that the shape has no place for: what a document of a newer package says
+    to one that is older."""
+    return _known(data, inspect.type_info(shape))
+
+
+def _known(data: object, found: inspect.Type | None) -> object:
+    if isinstance(found, inspect.UnionType) and sum(map(_is_something, found.types)) > 1:
+        return data  # which of them it is depends on what is in it
+    found = _without_none(found)
+    if isinstance(found, inspect.StructType) and isinstance(data, dict):
+        types = {field.encode_name: field.type for field in found.fields}
+        return {key: _known(part, types[key]) for key, part in data.items() if key in types}
+    if isinstance(found, inspect.DictType) and isinstance(data, dict):
+        return {key: _known(part, found.value_type) for key, part in data.items()}
+    if isinstance(found, inspect.VarTupleType) and isinstance(data, list):
+        return [_known(part, found.item_type) for part in data]
+    return data
+
+
+def _is_something(found: inspect.Type) -> bool:
+    return not isinstance(found, inspect.NoneType)
+
+
 def suggest(name: str, known: list[str]) -> str:
     """`Did you mean …?` when one is near, and all of them."""
     near = get_close_matches(name, known, n=1, cutoff=0.6)
@@ -85,5 +109,5 @@ def _step(found: inspect.Type | None, part: str | int) -> inspect.Type | None:
 
 def _without_none(found: inspect.Type | None) -> inspect.Type | None:
     if isinstance(found, inspect.UnionType):
-        return next((one for one in found.types if not isinstance(one, inspect.NoneType)), None)
+        return next(filter(_is_something, found.types), None)
     return found

@@ -74,6 +74,15 @@ def test_a_snapshot_of_another_release_that_cannot_be_used(file: Path) -> None:
     assert "gateway.port" in beginning.refused
 
 
+def test_a_snapshot_of_a_newer_package_is_used_as_far_as_it_is_known(file: Path) -> None:
+    kept = snapshot(2, file=digest(file.read_bytes()))
+    kept.documents[0].content["orbits"] = {"low": 1}
+    assert started(file, {}, [kept]) == (2, "snapshot")
+    file.write_text("gateway: {port: 1}\norbits: {low: 1}\n")
+    with pytest.raises(StartupError, match="no setting orbits"):
+        begin(file, {}, [])
+
+
 def test_what_is_kept_comes_back(tmp_path: Path) -> None:
     kept = Kept(instance="chat-0-1", version=2, pending=("gateway.port",), snapshot=snapshot(2))
     KeptFile(tmp_path, "chat-0").write(kept)

@@ -167,6 +167,27 @@ async def test_a_bad_document_changes_nothing_and_is_told() -> None:
     await follower.config.stop()
 
 
+async def test_what_a_newer_package_says_does_not_keep_it_from_the_rest() -> None:
+    newer = platform(2, 2)
+    newer.content["orbits"] = {"low": 1}
+    newer.content["gateway"] = {"port": 2, "tides": True}
+    told = note("x", 3)
+    told.content["colour"] = "blue"
+    source = Source([everything(platform(1, 1)), change(newer), change(told)])
+    follower = Follower(source)
+    await follower.config.start()
+    await follower.hear()
+    _, _, new = await follower.hear()
+    assert isinstance(new, PlatformConfig)
+    assert new.gateway.port == 2
+    await follower.hear()
+    assert follower.config.find(NOTES, "notes/a") == Note("x")
+    kept = follower.kept[-1]
+    assert kept.refused == ""
+    assert kept.snapshot.find("platform").content == newer.content  # for whoever comes after
+    await follower.config.stop()
+
+
 async def test_the_environment_and_the_release_have_their_say() -> None:
     source = Source([everything(platform(1, 1))])
 
