@@ -18,7 +18,7 @@ pytestmark = pytest.mark.real_model
 
 STREAMS = 8
 """As many as the two instances have slots: those that must move wait until one is free."""
-TOKENS = 100
+TOKENS = 64
 BEGUN, EVENTS = 5, 10
 """How many streams have told how many events when the instance is killed: more streams than one instance has
 slots, so that some are of the other."""

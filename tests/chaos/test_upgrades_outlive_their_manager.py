@@ -159,18 +159,3 @@ def test_the_gateway_is_replaced_unseen(platform: Platform, client: Client) -> N
     assert client.bad == []
     assert client.good > 50
     assert [one["release"] for one in platform.instances() if one["name"] == "gateway"] == ["v2"]
-
-
-def test_a_second_upgrade_and_an_unknown_release_are_refused(platform: Platform) -> None:
-    begin(platform, "v5", "canary")
-    second = platform.command("upgrade", "start", "user", "--to", "v5")
-    assert second.returncode == 1
-    assert "being upgraded already" in second.stderr
-    unknown = platform.command("upgrade", "start", "chat", "--to", "v9")
-    assert unknown.returncode == 1
-    assert "no release chat@v9" in unknown.stderr
-
-    said(platform, "upgrade", "abort", "user", "--wait", "--reason", "enough")
-
-    assert said(platform, "upgrade", "status", "user")["outcome"] == "rolled_back"
-    assert "v5" not in releases_of_user(platform)

@@ -96,7 +96,9 @@ def test_a_second_upgrade_of_the_same_service(platform: Platform) -> None:
     assert "moonpool upgrade abort storage" in done.stderr
     upgrades = platform.request("GET", "/admin/upgrades?service=storage").json()["data"]
     assert len(upgrades) == 1
-    told(platform, "upgrade", "abort", "storage", "--wait")
+    told(platform, "upgrade", "abort", "storage", "--wait", "--reason", "enough")
+    assert told(platform, "upgrade", "status", "storage")["outcome"] == "rolled_back"
+    assert releases(platform, "storage") == ["v1"]
 
 
 def test_a_rollback_whose_release_is_gone(platform: Platform) -> None:
