@@ -15,6 +15,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from harness.platform import MODULES, Answer, Platform, running, wait_until
+from moonpool.cli import release_documents
+from moonpool.cli.release_documents import ReleaseDocuments
+from moonpool.contracts.releases import Release
 
 USAGE = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
 
@@ -372,6 +375,26 @@ def test_releases_are_documents_that_the_supervisor_follows(changed: Platform, r
     record_property("seconds", latest)
     print("seconds until the supervisor had it:", [round(one, 3) for one in latest])
     assert min(latest) < 1.0
+
+
+def test_a_config_server_killed_before_the_supervisor_heard_tells_it_when_it_is_back(
+    changed: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(release_documents, "PATIENCE", 0.1)
+    supervisor = int((changed.data / "moonpool.lock").read_text())
+    pid = changed.modules()["config"]["pid"]
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        ReleaseDocuments(changed.data).add(Release(service="chat", label="k1"))
+        assert "k1" not in labels(changed)
+        os.kill(pid, signal.SIGKILL)
+        listed = changed.command("release", "list", "chat")
+        assert listed.returncode == 0
+        assert "k1" not in listed.stdout
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
+    wait_until(lambda: "k1" in labels(changed), "the supervisor has heard of it", 20)
+    assert changed.command("release", "remove", "chat", "k1").returncode == 0
 
 
 def test_what_a_document_of_releases_cannot_say(changed: Platform, tmp_path: Path) -> None:

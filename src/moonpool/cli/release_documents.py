@@ -3,7 +3,7 @@ machine, and until the supervisor has heard of it.
 
     read ──► changed ──► written, if nobody else was quicker ──► on the supervisor's shelf
 
-Whatever fails before it was written has changed nothing.
+Whatever fails before it is sent has changed nothing; asking again does nothing twice.
 """
 
 import time
@@ -137,7 +137,7 @@ class ReleaseDocuments:
             except CommandFailed as error:
                 if error.code == "version_conflict":
                     continue
-                raise _unchanged(error) from None
+                raise _unanswered(error) from None
             return msgspec.convert(content, ServiceReleases)
         raise CommandFailed(
             f"others change the releases of {service} all the time", exit_code=FAILED, hint="Try again."
@@ -183,6 +183,18 @@ class ReleaseDocuments:
             time.sleep(LOOK)
 
 
+def _unanswered(error: CommandFailed) -> CommandFailed:
+    """A change that was sent and not answered may have been made: the server may be killed just after it."""
+    if error.exit_code != FAILED or not (error.code or "").startswith("upstream_"):
+        return _unchanged(error)
+    hint = "Whether it was made is not known. Ask for it again: what is so already is not done twice."
+    return CommandFailed(_told(error), exit_code=FAILED, code=error.code, hint=hint)
+
+
+def _told(error: CommandFailed) -> str:
+    return f"releases cannot be changed now: {error.message}"
+
+
 def _unchanged(error: CommandFailed) -> CommandFailed:
     """What could not be asked has changed nothing, and what is known can be read all the same."""
     if error.exit_code not in (NOT_RUNNING, FAILED):
@@ -191,7 +203,7 @@ def _unchanged(error: CommandFailed) -> CommandFailed:
         "Nothing was changed. Releases live in the config server: start the platform with `moonpool up`, or "
         "wait until `moonpool status` shows `config` ready. `release list` and `show` work without it."
     )
-    return CommandFailed(error.message, exit_code=error.exit_code, code=error.code, hint=hint)
+    return CommandFailed(_told(error), exit_code=error.exit_code, code=error.code, hint=hint)
 
 
 def _another(release: Release) -> Conflict:

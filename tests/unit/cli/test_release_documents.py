@@ -18,6 +18,7 @@ from moonpool.contracts.routing import Routing, Share
 from moonpool.core.errors import Conflict, NotFound, Unprocessable
 from moonpool.ports.discovery import Instance
 from moonpool.upgrade.release import Retention
+from moonpool.upgrade.release_documents import entry
 from moonpool.wiring.layout import Layout
 from moonpool.wiring.lock import PlatformLock
 from moonpool.wiring.topology import TopologyFile
@@ -205,6 +206,26 @@ def test_a_config_server_that_is_away_changes_nothing_and_says_what_is_possible(
         assert "Nothing was changed" in (away.value.hint or "")
         assert "`release list` and `show` work without it" in (away.value.hint or "")
     assert server.labels() == ["v2"]
+
+
+def test_a_change_without_an_answer_may_have_been_made(documents: ReleaseDocuments, server: Server) -> None:
+    lost = CommandFailed("it closed the connection", exit_code=FAILED, code="upstream_reset")
+
+    def made_and_killed() -> None:
+        written = {"service": "chat", "releases": {"v2": entry(release())}}
+        server.put("releases/chat", written)
+        raise lost
+
+    server.between = made_and_killed
+    with pytest.raises(CommandFailed, match="closed the connection") as unknown:
+        documents.add(release())
+    assert "Ask for it again" in (unknown.value.hint or "")
+    assert documents.add(release()) == release()
+    assert server.versions["releases/chat"][0] == 1
+    server.error = lost
+    with pytest.raises(CommandFailed) as unsent:
+        documents.add(release("v3"))
+    assert "Nothing was changed" in (unsent.value.hint or "")
 
 
 def test_a_refusal_is_told_as_it_is(documents: ReleaseDocuments, server: Server) -> None:
