@@ -22,11 +22,12 @@ KEEPING = KeeperSettings(
     probe_starting=0.01,
     probe_degraded=0.02,
     probe_steady=0.05,
-    probe_timeout=0.3,
+    probe_timeout=5.0,
     probe_starting_timeout=0.05,
-    start_timeout=5.0,
-    live_timeout=0.6,
+    start_timeout=30.0,
+    live_timeout=30.0,
 )
+"""It looks often, and has patience all the same: a process on a busy machine is not a stuck one."""
 
 
 def module(name, *, public=False, needs=(), secrets=(), entry="dummy_modules:run"):
@@ -55,6 +56,11 @@ def behave(tmp_path):
         return str(path)
 
     return write
+
+
+@pytest.fixture
+def keeping():
+    return KEEPING
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import signal
 import socket
 
 import pytest
+from msgspec import structs
 
 from moonpool.core.errors import StartupError
 from moonpool.wiring.layout import Layout
@@ -110,9 +111,10 @@ async def test_a_module_that_cannot_start_again_is_tried_at_long_intervals(platf
         await until(lambda: find(supervisor, "beta").state == "ready")
 
 
-async def test_a_stuck_process_is_replaced(platform, behave, find, until, tmp_path):
+async def test_a_stuck_process_is_replaced(platform, behave, find, until, tmp_path, keeping):
     trigger = tmp_path / "deaf"
-    async with platform(config=behave(beta={"deaf": str(trigger)})) as supervisor:
+    hasty = structs.replace(keeping, probe_timeout=0.3, live_timeout=0.9)
+    async with platform(config=behave(beta={"deaf": str(trigger)}), keeping=hasty) as supervisor:
         pid = find(supervisor, "beta").pid
         trigger.touch()
         await until(lambda: find(supervisor, "beta").pid not in (0, pid))

@@ -14,6 +14,8 @@ from moonpool.core.principal import Principal, Role
 from moonpool.upgrade.routing_filter import ReleaseRoutes, VersionRouter
 
 BOUND = 2e-6
+"""Seconds, on a machine that takes REFERENCE for what `reference` does; in proportion on a slower one."""
+REFERENCE = 0.9e-6
 CALLS, ROUNDS = 1000, 100
 SHARES = (Share(release="v1"), Share(release="v2", weight=2_500))
 ROUTINGS = {
@@ -39,6 +41,12 @@ class Below:
         raise AssertionError
 
 
+def reference() -> int:
+    """Of the same kind: calls, look-ups, arithmetic."""
+    found = {"a": 1, "b": 2}
+    return sum(found.get(key, number) for number, key in enumerate("abcabcabcabc"))
+
+
 @pytest.mark.parametrize("routing", ROUTINGS.values(), ids=ROUTINGS.keys())
 def test_a_request_is_routed_in_two_microseconds(routing: Routing | None) -> None:
     router = VersionRouter(Random(1).random, ReleaseRoutes(lambda service, route: pytest.fail("none")))
@@ -61,7 +69,8 @@ def test_a_request_is_routed_in_two_microseconds(routing: Routing | None) -> Non
         router(ctx, request, next)  # type: ignore[arg-type]
         ctx.decisions.clear()
 
+    slower = max(1.0, min(repeat(reference, number=CALLS, repeat=ROUNDS)) / CALLS / REFERENCE)
     below = min(repeat(alone, number=CALLS, repeat=ROUNDS)) / CALLS
     cost = min(repeat(routed, number=CALLS, repeat=ROUNDS)) / CALLS - below
     print(f"{cost * 1e6:.2f} µs")
-    assert cost < BOUND
+    assert cost < BOUND * slower
