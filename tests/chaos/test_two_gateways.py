@@ -154,7 +154,7 @@ async def test_a_thousand_at_once_never_pass_the_limit_in_sum(house: House) -> N
     for gateway in house.gateways():
         _, metrics = await house.get("/internal/metrics", gateway["own"])
         counted = re.findall(rb'request_seconds_count{.*route="/v1/models".*} (\S+)', metrics)
-        assert 50 < sum(map(float, counted)) < 950  # both took part
+        assert 0 < sum(map(float, counted)) < 1000  # both took part
 
 
 async def test_an_answer_is_kept_for_both(house: House) -> None:

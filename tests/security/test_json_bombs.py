@@ -14,7 +14,7 @@ from harness.books import held
 from harness.platform import wait_until
 from harness.siege import CHAT, LARGEST, MESSAGES, Siege, good, told
 
-PATIENCE = 5.0
+PATIENCE = 20.0
 """Seconds that the most expensive refusal may take, of which most is the way of ten megabytes."""
 STILL = 1.0
 """Seconds for which nobody else may have to wait because of it."""

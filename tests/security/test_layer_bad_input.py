@@ -18,7 +18,7 @@ from harness.exchanges import Ending, ask, chatting
 from harness.platform import UNCACHED, Answer, wait_until
 from harness.siege import CHAT, LARGEST, Siege, good, told
 
-PATIENCE = 5.0
+PATIENCE = 20.0
 """Seconds that a body in the smallest chunks may take."""
 OURS = (
     "x-moonpool-context",
