@@ -29,7 +29,7 @@ from moonpool.contracts.routing import Routing
 from moonpool.core.errors import Conflict
 from moonpool.upgrade import release as rules
 from moonpool.upgrade.documents import document_name as routing_name
-from moonpool.upgrade.release_documents import document_name, entry, listed, roles
+from moonpool.upgrade.release_documents import document_name, entry, first_document, listed, roles
 from moonpool.wiring.layout import Layout, default_data
 from moonpool.wiring.shelf import Shelf, known_module
 
@@ -157,8 +157,8 @@ class ReleaseDocuments:
         except CommandFailed as error:
             if error.code != "unknown_version":
                 raise _unchanged(error) from None
-            there = [one.release for one in self.shelf.releases().releases]
-            entries = {each.label: entry(each) for each in there if each.service == service}
+            first = first_document(service, self.shelf.releases(), self.shelf.in_use(service))
+            entries = {label: entry(release) for label, release in first.releases.items()}
             return 0, {"service": service, "releases": entries}
         return view.version, view.content
 

@@ -4,7 +4,7 @@ A release never changes: the documents' versions tell when it came and when it w
 not said here (docs/adr/0019).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import msgspec
 
@@ -38,6 +38,17 @@ def document_name(service: str) -> str:
 def entry(release: Release) -> object:
     """A release as it stands in the document, sealed."""
     return sparse(sealed(release))
+
+
+def first_document(service: str, known: ReleaseList, used: Collection[str]) -> ServiceReleases:
+    """Of a module whose releases were there before documents of them.
+
+    Rules have become stricter since. What is `used` and could not be added now is left out: it stays until it
+    has ended, and is in nobody's way. What is not used and could not be added has to be removed first.
+    """
+    there = (sealed(one.release) for one in known.releases if one.release.service == service)
+    kept = {each.label: each for each in there if each.label not in used or not faults_of(each)}
+    return ServiceReleases(service=service, releases=kept)
 
 
 def listed(document: ServiceReleases) -> ReleaseList:

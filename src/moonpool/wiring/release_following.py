@@ -8,7 +8,6 @@ document and file, the next connection finds the difference: it begins with ever
 """
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from typing import Protocol
 
@@ -19,10 +18,10 @@ from moonpool.adapters.config.server import ServerConfig
 from moonpool.contracts.config import PlatformConfig
 from moonpool.contracts.documents.kinds import Kinds
 from moonpool.contracts.documents.sparse import sparse
-from moonpool.contracts.documents.wire import Kept, Snapshot, Stored
-from moonpool.contracts.releases import MODULES, ServiceReleases, sealed
-from moonpool.core.errors import MoonpoolError, StartupError, Unavailable
-from moonpool.upgrade.release_documents import SUPERVISOR, document_name
+from moonpool.contracts.documents.wire import Kept, Stored
+from moonpool.contracts.releases import MODULES, ServiceReleases
+from moonpool.core.errors import MoonpoolError, StartupError, Unavailable, Unprocessable
+from moonpool.upgrade.release_documents import SUPERVISOR, document_name, first_document
 from moonpool.wiring.release_files import RELEASES
 from moonpool.wiring.shelf import Shelf
 
@@ -48,7 +47,8 @@ class ReleaseFollower:
         self._told: dict[str, str] = {}
         self._sweeping: asyncio.Task[None] | None = None
         self._handing: asyncio.Task[None] | None = None
-        self._snapshot = Snapshot()
+        self._refused: dict[str, ServiceReleases] = {}
+        self._heard = False
         # Its own files are its snapshot: from "snapshot" on, a server without its database has nothing newer.
         self._source = ServerConfig(
             instance=SUPERVISOR,
@@ -66,20 +66,19 @@ class ReleaseFollower:
 
     async def stop(self) -> None:
         await self._source.stop()
-        for task in (self._handing, self._sweeping):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        tasks = [task for task in (self._handing, self._sweeping) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def look(self) -> None:
         """What ran when it was removed may have ended, a disk may have room again, a server may take more."""
-        if self._source.standing.live and self._snapshot.epoch:
+        if self._source.standing.live and self._heard:
             self._follow()
 
     def _hear(self, kept: Kept) -> None:
         if kept.live and kept.snapshot.epoch:
-            self._snapshot = kept.snapshot
+            self._heard = True
             self._follow()
 
     def _follow(self) -> None:
@@ -112,22 +111,25 @@ class ReleaseFollower:
     async def _hand_over(self, services: list[str]) -> None:
         """Releases that were added before there were documents of them are the first ones."""
         try:
-            known = self._shelf.releases().releases
+            known = self._shelf.releases()
+            used = {service: self._shelf.in_use(service) for service in services}
         except StartupError as error:
             self._say("", str(error))
             return
         for service in services:
-            there = [sealed(one.release) for one in known if one.release.service == service]
-            if not there:
+            document = first_document(service, known, used[service])
+            if not document.releases or document == self._refused.get(service):
                 continue
             name = document_name(service)
-            document = ServiceReleases(service=service, releases={each.label: each for each in there})
             try:
                 await self._link.first(name, sparse(document), "what was added before")
+            except Unprocessable as error:
+                self._refused[service] = document  # else it would be refused, and noted, for ever
+                self._say(service, f"refused by the config server: {error}")
             except MoonpoolError as error:
-                self._say(service, f"cannot be handed over to the config server: {error}")
+                self._say(service, f"not handed over to the config server: {error}")
             else:
-                self._log.info("releases handed over", document=name, releases=len(there))
+                self._log.info("releases handed over", document=name, releases=sorted(document.releases))
 
     def _say(self, service: str, reason: str) -> None:
         """Once, and not at every look."""

@@ -11,14 +11,16 @@ from moonpool.contracts.releases import (
     CommandSource,
     EndpointSource,
     EnvironmentSource,
+    ListedRelease,
     Overrides,
     Release,
+    ReleaseList,
     ServiceReleases,
     sealed,
 )
 from moonpool.contracts.routing import Cohort, CookieRule, Mirror, Pins, Routing, Share
 from moonpool.ports.config import Problem
-from moonpool.upgrade.release_documents import entry, listed, releases_kind, roles
+from moonpool.upgrade.release_documents import entry, first_document, listed, releases_kind, roles
 
 KIND = releases_kind()
 
@@ -146,6 +148,17 @@ def test_the_machines_own_and_the_supervisors() -> None:
     assert KIND.local
     assert KIND.writers == ("supervisor",)
     assert KIND.covers("releases/chat")
+
+
+def test_the_first_document_of_what_was_there_before() -> None:
+    secret = release("v3", overrides=Overrides(environment={"API_TOKEN": "x"}))
+    other = release("v2", service="auth")
+    known = ReleaseList(tuple(ListedRelease(release=one) for one in (release(), secret, other)))
+    assert first_document("chat", known, {"v2", "v3"}) == document(release())
+    assert first_document("chat", known, {"v2"}) == document(release(), secret)
+    old = msgspec.structs.replace(release(), digest="of an older package")
+    known = ReleaseList((ListedRelease(release=old),))
+    assert first_document("chat", known, {"v2"}) == document(release())
 
 
 def test_listed_oldest_first() -> None:

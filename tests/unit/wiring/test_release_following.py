@@ -34,7 +34,7 @@ from moonpool.contracts.releases import (
     sealed,
 )
 from moonpool.core.clock import SYSTEM_CLOCK
-from moonpool.core.errors import MoonpoolError, Unavailable
+from moonpool.core.errors import MoonpoolError, Unavailable, Unprocessable
 from moonpool.ports.discovery import Instance
 from moonpool.upgrade.documents import ROUTING
 from moonpool.upgrade.release_documents import SUPERVISOR
@@ -86,7 +86,11 @@ class Wire:
         if self.away:
             raise Unavailable("no config server runs")
         assert isinstance(content, dict)
-        await self.service.put(name, content, Expected(0), Author(SUPERVISOR, service=SUPERVISOR), reason)
+        author = Author(SUPERVISOR, service=SUPERVISOR)
+        try:
+            await self.service.put(name, content, Expected(0), author, reason)
+        except DocumentFault as fault:  # as it arrives over HTTP
+            raise Unprocessable(fault.message) from None
 
     def down(self) -> None:
         self.away = True
@@ -319,6 +323,24 @@ async def test_a_document_that_cannot_be_taken_over_is_left_alone(world: World) 
     await world.until(lambda: world.labels("auth") == ["v2"])
     assert world.document() is None
     assert world.shelf.find("chat", "v2") == leaking
+    for _ in range(3):
+        world.follower.look()
+        await asyncio.sleep(0.005)
+    refusals = [one for one in await world.wire.service.audited("", None, 10) if one.action == "refused"]
+    assert [one.name for one in refusals] == ["releases/chat"]
+
+
+async def test_what_runs_and_cannot_be_taken_over_ends_in_its_own_time(world: World) -> None:
+    leaking = release("v2", overrides=Overrides(environment={"TOKEN": "x"}))
+    put_before(world, leaking, release("v3"))
+    running(world, "v2")
+    await world.follower.start()
+    await world.until(lambda: world.document() == ["v3"])
+    world.follower.look()
+    assert world.labels() == ["v2", "v3"]
+    running(world)
+    world.follower.look()
+    assert world.labels() == ["v3"]
 
 
 async def test_what_was_built_goes_with_its_release_and_does_not_come_back(world: World) -> None:
