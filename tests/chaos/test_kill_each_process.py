@@ -138,6 +138,8 @@ def test_a_killed_process_comes_back_and_the_others_stay(platform: Platform, loa
     os.kill(before[victim], signal.SIGKILL)
     wait_until(lambda: platform.modules()[victim]["pid"] != before[victim], f"a new {victim}", seconds=30)
     after = all_ready(platform)
+    ready = time.monotonic()
+    wait_until(lambda: all(load.good_since(ready, model) for model in NEEDS), f"the gateway knows {victim}")
     back = time.monotonic()
     wait_until(
         lambda: all(load.good_since(back, model) >= 3 for model in NEEDS),

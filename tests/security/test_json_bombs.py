@@ -16,7 +16,7 @@ from harness.siege import CHAT, LARGEST, MESSAGES, Siege, good, told
 
 PATIENCE = 20.0
 """Seconds that the most expensive refusal may take, of which most is the way of ten megabytes."""
-STILL = 1.0
+STILL = 3.0
 """Seconds for which nobody else may have to wait because of it."""
 
 

@@ -86,11 +86,11 @@ def test_other_answers_than_200_are_failures() -> None:
 
 
 def test_paced_streams_come_event_by_event(stub: Site) -> None:
-    with Streams(stub, chat(stream_model(20), stream=True), 5) as streams:
+    with Streams(stub, chat(stream_model(50), stream=True), 5) as streams:
         count = streams.read(0.5)
 
-    assert count.events == pytest.approx(5 * 25, abs=25)
-    assert count.events / count.reads < 1.3
+    assert 5 * 5 < count.events <= 5 * 12
+    assert count.events / count.reads < 1.5
 
 
 def test_a_flood_is_bounded_by_its_reader(stub: Site) -> None:
@@ -99,8 +99,8 @@ def test_a_flood_is_bounded_by_its_reader(stub: Site) -> None:
         time.sleep(0.2)  # nobody reads: the stub must stop writing, and go on after
         second = streams.read(0.2)
 
-    assert first.events > 500
-    assert second.events > 500
+    assert first.events > 100
+    assert second.events > 100
 
 
 def test_a_refused_stream_is_an_error() -> None:
