@@ -265,16 +265,18 @@ async def test_a_server_away_stops_nothing_and_gets_the_first_document_later(wor
 
 async def test_a_disk_that_refuses_is_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     await world.follower.start()
-    real, full = os.fsync, True
+    real, full, refusals = os.fsync, True, 0
 
     def fsync(fd: int) -> None:
+        nonlocal refusals
         if full:
+            refusals += 1
             raise OSError(28, "No space left on device")
         real(fd)
 
     monkeypatch.setattr(shelves.os, "fsync", fsync)
     await world.write(release("v2"))
-    await asyncio.sleep(0.02)
+    await world.until(lambda: refusals > 0)
     assert world.labels() == []
     full = False
     world.follower.look()
@@ -336,11 +338,12 @@ async def test_what_runs_and_cannot_be_taken_over_ends_in_its_own_time(world: Wo
     running(world, "v2")
     await world.follower.start()
     await world.until(lambda: world.document() == ["v3"])
-    world.follower.look()
-    assert world.labels() == ["v2", "v3"]
+    await world.write(release("v3"), release("v4"))
+    await world.until(lambda: "v4" in world.labels())
+    assert world.labels() == ["v2", "v3", "v4"]
     running(world)
     world.follower.look()
-    assert world.labels() == ["v3"]
+    assert world.labels() == ["v3", "v4"]
 
 
 async def test_what_was_built_goes_with_its_release_and_does_not_come_back(world: World) -> None:
