@@ -130,7 +130,7 @@ def test_places(stage: Stage) -> None:
 
     assert set(seen.statuses) == {200, 429}
     assert stage.injector.count(PLACED, "peak") == PLACES
-    assert stage.injector.count(PLACED) == seen.statuses[200] >= 5 * PLACES
+    assert stage.injector.count(PLACED) == seen.statuses[200] >= 3 * PLACES
 
 
 def test_nothing_is_held_afterwards(stage: Stage) -> None:
