@@ -236,6 +236,62 @@ def test_a_gateway_that_is_killed_leaves_books_that_agree(
     agree(account)
 
 
+def test_a_key_spends_no_more_than_its_budget(account: Account, platform: Platform, served: set[str]) -> None:
+    """Whatever is killed meanwhile; others go on, and so does this one with another budget."""
+
+    def say(*words: str) -> dict[str, Any]:
+        said = platform.command("keys", *words, "--json")
+        assert said.returncode == 0, said.stderr
+        told: dict[str, Any] = json.loads(said.stdout)
+        return told
+
+    def ask_with(key: str) -> Answer:
+        body = {"model": "m", "messages": [{"role": "user", "content": "20 words"}], "max_tokens": 20}
+        answer = platform.request("POST", "/v1/chat/completions", body, headers=UNCACHED, key=key)
+        _served(answer, served)
+        return answer
+
+    def refused() -> None:
+        answer = ask_with(made["key"])
+        assert answer.status == 402, answer.body
+        error = answer.json()["error"]
+        assert (error["code"], "a month" in error["message"]) == ("key_budget_exceeded", True)
+
+    account.credit("0.05")
+    made = say("create", "--name", "app", "--budget", "0.005", "--budget-period", "month")
+    assert made["budget"] == {"amount": "0.005", "period": "month"}
+    assert "warning" not in made
+    wait_until(lambda: ask_with(platform.key).status == 200, "the credit has been told")
+    statuses = [ask_with(made["key"]).status for _ in range(20)]
+    assert statuses == sorted(statuses)
+    assert {200, 402} == set(statuses)
+    assert ask_with(platform.key).status == 200
+
+    def is_counted() -> bool:
+        (told,) = platform.request("GET", "/api/billing/budgets").json()["data"]
+        groups = platform.request("GET", "/api/billing/usage?group_by=key&limit=0").json()["data"]
+        used = sum(Decimal(group["cost"]) for group in groups if group["key"] == made["id"])
+        assert Decimal(told["spent"]) + Decimal(told["left"]) == Decimal("0.005")
+        return used == Decimal(told["spent"]) > Decimal("0.003")
+
+    counted(platform, served)
+    wait_until(is_counted, "what is left is what was not used")
+    for victim in ("billing", "gateway"):
+        kill(platform, victim)
+    wait_until(lambda: _answers(platform, served), "the next gateway answers")
+    wait_until(lambda: ask_with(made["key"]).status == 402, "the next gateway knows, from the next billing")
+    refused()
+    say("budget", made["id"], "0.05", "--budget-period", "day")
+    wait_until(lambda: ask_with(made["key"]).status == 200, "the new budget has been told")
+
+
+def _answers(platform: Platform, served: set[str]) -> bool:
+    try:
+        return _served(ask(platform), served)
+    except (http.client.HTTPException, OSError):
+        return False
+
+
 def _cut(platform: Platform) -> bool:
     """Whether the connection broke in the middle of the answer."""
     try:

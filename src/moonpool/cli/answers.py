@@ -9,6 +9,39 @@ class Limits(msgspec.Struct, kw_only=True, omit_defaults=True):
     concurrent: int | None = None
 
 
+class NewBudget(msgspec.Struct, kw_only=True):
+    """`amount` is exact, like "5.00"; `period` is day, month or total."""
+
+    amount: str
+    period: str
+
+
+class ChangeBudget(msgspec.Struct, kw_only=True):
+    """The body of PUT /api/auth/keys/ID/budget."""
+
+    budget: NewBudget | None
+
+
+class Budget(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """As auth has granted it, and what billing says about it where billing was asked."""
+
+    amount: str
+    period: str
+    currency: str | None = None
+    spent: str | None = None
+    left: str | None = None
+    renews_at: float | None = None
+
+
+class KeyBudget(Budget, kw_only=True, omit_defaults=True):
+    key: str
+
+
+class KeyBudgets(msgspec.Struct):
+    data: list[KeyBudget]
+    has_more: bool
+
+
 class NewKey(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The body of POST /api/auth/keys."""
 
@@ -17,6 +50,7 @@ class NewKey(msgspec.Struct, kw_only=True, omit_defaults=True):
     scopes: list[str] | None = None
     limits: Limits | None = None
     expires_at: float | None = None
+    budget: NewBudget | None = None
 
 
 class Key(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -31,6 +65,8 @@ class Key(msgspec.Struct, kw_only=True, omit_defaults=True):
     expires_at: float | None = None
     last_used_at: float | None = None
     revoked_at: float | None = None
+    budget: Budget | None = None
+    warning: str | None = None
     key: str | None = None
 
 

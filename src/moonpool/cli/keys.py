@@ -20,6 +20,10 @@ RECOVERY_TIME = 20.0
 _UNITS = {"h": 3600.0, "d": 86_400.0, "w": 7 * 86_400.0}
 
 app = typer.Typer(name="keys", help="Create, list and revoke API keys.", no_args_is_help=True)
+PeriodOption = Annotated[
+    str,
+    typer.Option("--budget-period", metavar="day|month|total", help="When the budget renews (UTC)."),
+]
 
 
 @app.command()
@@ -37,6 +41,11 @@ def create(
     requests_per_minute: Annotated[int | None, typer.Option(min=1, help="The key's own limit.")] = None,
     tokens_per_minute: Annotated[int | None, typer.Option(min=1, help="The key's own limit.")] = None,
     concurrent: Annotated[int | None, typer.Option(min=1, help="Requests at the same time.")] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="AMOUNT", help="What it may spend, in the platform's currency, like 5.00."),
+    ] = None,
+    budget_period: PeriodOption = "total",
     data: DataOption = None,
     url: UrlOption = "",
     key: KeyOption = "",
@@ -49,9 +58,12 @@ def create(
     `moonpool keys create --name laptop`
 
     `OPENAI_API_KEY=$(moonpool keys create --scope inference --expires 30d)`
+
+    `moonpool keys create --name app --budget 5.00 --budget-period month`
     """
-    from moonpool.cli.answers import Key, Limits, NewKey
+    from moonpool.cli.answers import Key, Limits, NewBudget, NewKey
     from moonpool.cli.api import Api, find
+    from moonpool.cli.key_budgets import spell_budget
 
     limits = Limits(
         requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute, concurrent=concurrent
@@ -62,6 +74,7 @@ def create(
         scopes=scope or None,
         limits=limits if limits != Limits() else None,
         expires_at=parse_expiry(expires, time.time()) if expires else None,
+        budget=None if budget is None else NewBudget(amount=budget, period=check_period(budget_period)),
     )
     made = Api(find(data, url, key)).post(KEYS, Key, wish)
     if as_json:
@@ -69,7 +82,13 @@ def create(
         return
     allowed = ", ".join(made.scopes) or "everything its role allows"
     until = f" until {_when(made.expires_at)}" if made.expires_at else ""
-    say(f"Key '{made.name}' ({made.id}), {made.role}: {allowed}{until}. Keep it: it is not shown again.")
+    spends = f", may spend {spell_budget(made.budget)}" if made.budget else ""
+    say(
+        f"Key '{made.name}' ({made.id}), {made.role}: {allowed}{until}{spends}."
+        " Keep it: it is not shown again."
+    )
+    if made.warning:
+        say(f"But {made.warning}.")
     print(made.key)
 
 
@@ -81,9 +100,10 @@ def list_keys(
     key: KeyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """List keys: your own, or all of the organisation for admins. Newest first."""
+    """List keys: your own, or all of the organisation for admins; with budgets and what is left of them."""
     from moonpool.cli.answers import KeyPage
     from moonpool.cli.api import Api, find
+    from moonpool.cli.key_budgets import add_spending
 
     api = Api(find(data, url, key))
     keys: list[Key] = []
@@ -93,10 +113,53 @@ def list_keys(
         keys += page.data
         if not page.has_more or not page.data:
             break
+    add_spending(api, keys)
     if as_json:
         print_json({"object": "list", "data": keys})
         return
     _show(keys)
+
+
+@app.command("budget")
+def set_budget(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="As `keys list` shows it.")],
+    amount: Annotated[
+        str, typer.Argument(metavar="AMOUNT", help="Like 5.00, in the platform's currency; or `none`.")
+    ],
+    period: PeriodOption = "total",
+    data: DataOption = None,
+    url: UrlOption = "",
+    key: KeyOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Change what a key may spend, at once; what it has spent in the period counts.
+
+    **Examples**
+
+    `moonpool keys budget key_01k2… 20.00 --budget-period month`
+
+    `moonpool keys budget key_01k2… none`
+    """
+    from urllib.parse import quote
+
+    from moonpool.cli.answers import ChangeBudget, Key, NewBudget
+    from moonpool.cli.api import Api, find
+    from moonpool.cli.key_budgets import add_spending, spell_budget, spell_left
+
+    wish = None if amount == "none" else NewBudget(amount=amount, period=check_period(period))
+    api = Api(find(data, url, key))
+    changed = api.put(f"{KEYS}/{quote(key_id, safe='')}/budget", Key, ChangeBudget(budget=wish))
+    add_spending(api, [changed])
+    if as_json:
+        print_json(changed)
+        return
+    if changed.budget is None:
+        say(f"Key '{changed.name}' ({changed.id}) has no budget.")
+    else:
+        left = spell_left(changed.budget)
+        say(f"Key '{changed.name}' ({changed.id}) may spend {spell_budget(changed.budget)}; left: {left}.")
+    if changed.warning:
+        say(f"But {changed.warning}.")
 
 
 @app.command()
@@ -149,6 +212,14 @@ def recover(data: DataOption = None, as_json: JsonOption = False) -> None:
         say("The admin's key will be replaced at the next `moonpool up`.")
 
 
+def check_period(period: str) -> str:
+    from moonpool.cli.key_budgets import PERIODS
+
+    if period not in PERIODS:
+        raise typer.BadParameter(f"'{period}' is none of {', '.join(PERIODS)}.", param_hint="--budget-period")
+    return period
+
+
 def parse_expiry(text: str, now: float) -> float:
     """Unix seconds of `30d` from now, or of a date or time in ISO 8601 (UTC unless it says otherwise)."""
     span = re.fullmatch(r"(\d{1,6})([hdw])", text)
@@ -175,10 +246,16 @@ def _wait_until_gone(path: Path) -> bool:
 def _show(keys: "list[Key]") -> None:
     from rich.table import Table
 
+    from moonpool.cli.key_budgets import spell_budget, spell_left
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("id", "name", "role", "scopes", "status", "created", "last used", "expires"):
         table.add_column(heading)
+    budgets = any(each.budget is not None for each in keys)
+    for heading in ("budget", "left") if budgets else ():
+        table.add_column(heading)
     for each in keys:
+        more = (spell_budget(each.budget), spell_left(each.budget)) if budgets else ()
         table.add_row(
             each.id,
             each.name,
@@ -188,6 +265,7 @@ def _show(keys: "list[Key]") -> None:
             _when(each.created_at),
             _when(each.last_used_at),
             _when(each.expires_at),
+            *more,
         )
     console().print(table)
 

@@ -1,4 +1,5 @@
-"""What billing tells those who spend: each organisation's balance, and how much of it was theirs.
+"""What billing tells those who spend: each organisation's balance, what was spent of each key's budget, and
+how much of it was theirs.
 
 A spender (a gateway, or a service that asks models itself) counts what it has charged since it started. With
 `posted`, of which it is told beside the balance, it knows what of that the balance does not yet have.
@@ -7,6 +8,8 @@ A spender (a gateway, or a service that asks models itself) counts what it has c
 from typing import Protocol
 
 import msgspec
+
+from moonpool.contracts.budgets import KeyBudget
 
 
 class Balance(msgspec.Struct, frozen=True, array_like=True):
@@ -26,6 +29,7 @@ class Balances(msgspec.Struct, frozen=True, kw_only=True):
 
     mark: str
     balances: tuple[Balance, ...] = ()
+    budgets: tuple[KeyBudget, ...] = ()
     more: bool = False
     settled: bool = False
 

@@ -1,16 +1,19 @@
 """Money: what a model's answer will cost at most is reserved before, topped up while it streams, and settled
-on what metering has counted. Who has spent it all gets 402. Costs a comparison where no model has a price.
+on what metering has counted. Who has spent it all gets 402, be it the organisation's balance or the budget
+of the key that asks. Costs a comparison where no model has a price, and one more where no key has a budget.
 
 Stands outside metering, which prices its events by the tariff that is left on the context: the price of the
 moment in which a request was let in, of the alias that answers. What a cache answers never comes here.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from functools import partial
 
 import msgspec
 
 from moonpool.balancing.models import Models
+from moonpool.contracts.budgets import Period
 from moonpool.contracts.manifest import Route
 from moonpool.contracts.money import cost, spell
 from moonpool.contracts.usage import Bill, TokenPrice, Usage
@@ -19,6 +22,7 @@ from moonpool.core.context import Context
 from moonpool.core.errors import PaymentRequired
 from moonpool.core.handler import Handler
 from moonpool.core.message import Request, Response
+from moonpool.middleware.key_budgets import KeyPurse
 from moonpool.middleware.purses import Purse, Purses
 from moonpool.middleware.reservations import expected
 
@@ -50,6 +54,7 @@ class Money:
         self._models = models
         self._purses = purses
         self._source = source
+        self._budgets = purses.keys.purses
         self._tariff = Tariff(_FREE, source)
 
     def applies(self, route: Route) -> bool:
@@ -66,7 +71,8 @@ class Money:
         return self._charged(ctx, request, next)
 
     async def _charged(self, ctx: Context, request: Request, next: Handler) -> Response:
-        hold = Hold(self._purses, ctx)
+        budget = self._budgets.get(ctx.principal.key) if self._budgets else None
+        hold = Hold(self._purses, ctx) if budget is None else KeyHold(self._purses, ctx, budget)
         price = ctx.tariff.prices.get(ctx.model)
         if price is not None:
             assert isinstance(request.body, bytes)
@@ -84,6 +90,9 @@ class Money:
         else:
             hold.settle()
         return response
+
+
+_PER = {Period.DAY: "a day", Period.MONTH: "a month", Period.TOTAL: "in all"}
 
 
 class Hold:
@@ -139,6 +148,59 @@ class Hold:
     def _take(self, amount: int) -> None:
         self._purse.reserved += amount
         self._amount += amount
+
+
+class KeyHold(Hold):
+    """As Hold, and of the budget of the key as well."""
+
+    __slots__ = ("_budget",)
+
+    def __init__(self, purses: Purses, ctx: Context, budget: KeyPurse) -> None:
+        super().__init__(purses, ctx)
+        self._budget = budget
+
+    def reserve(self, amount: int) -> None:
+        self._check(amount, "refuse", f"{spell(amount)} needed")
+        super().reserve(amount)
+        self._budget.reserved += self._amount
+
+    def progress(self, others: Callable[[int], None] | None, price: TokenPrice, tokens: int) -> None:
+        if others is not None:
+            others(tokens)
+        ctx, before = self._ctx, self._amount
+        needed = cost(Usage(prompt_tokens=ctx.prompt_tokens, completion_tokens=tokens + STEP), price)
+        if needed > before:
+            self._check(needed - before, "stop", f"{tokens} tokens have come")
+        super().progress(None, price, tokens)
+        self._budget.reserved += self._amount - before
+
+    def settle(self) -> None:
+        ctx = self._ctx
+        self._budget.reserved -= self._amount
+        price = ctx.tariff.prices.get(ctx.model)
+        if ctx.usage is not None and price is not None:
+            self._budget.charge(cost(ctx.usage, price))
+        super().settle()
+
+    def _check(self, amount: int, verdict: str, why: str) -> None:
+        """Raises PaymentRequired."""
+        left = self._budget.left()
+        if self._purses.enforce and amount > left:
+            self._ctx.decide("money", verdict, f"key budget: {spell(left)} left, {why}")
+            raise _over_budget(self._budget, self._ctx.principal.key, amount, left, self._purses.currency)
+
+
+def _over_budget(budget: KeyPurse, key: str, needed: int, left: int, currency: str) -> PaymentRequired:
+    renews = budget.renews()
+    when = "It does not renew."
+    if renews is not None:
+        when = f"It renews at {datetime.fromtimestamp(renews, UTC):%Y-%m-%dT%H:%M:%SZ}."
+    return PaymentRequired(
+        f"This key's budget of {spell(budget.amount)} {currency} {_PER[budget.period]} is spent: this needs"
+        f" up to {spell(needed)}, and {spell(max(left, 0))} are left.",
+        code="key_budget_exceeded",
+        hint=f"{when} An admin sets another one with `moonpool keys budget {key} AMOUNT`.",
+    )
 
 
 def _spent(needed: int, spendable: int, currency: str) -> PaymentRequired:

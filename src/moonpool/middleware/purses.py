@@ -12,6 +12,7 @@ from moonpool.contracts.balances import Balances
 from moonpool.contracts.config import BillingConfig
 from moonpool.contracts.money import nano
 from moonpool.core.clock import Clock
+from moonpool.middleware.key_budgets import KeyBudgets
 
 FORGET = 60.0
 """Seconds. What was charged that long ago, and is not in a balance although billing has counted everything,
@@ -38,6 +39,7 @@ class Purses:
         self._clock = clock
         self._purses: dict[str, Purse] = {}
         self._complete = False
+        self.keys = KeyBudgets(clock)
         self.set_terms(config)
 
     def set_terms(self, config: BillingConfig) -> None:
@@ -69,6 +71,7 @@ class Purses:
             if told.posted < purse.posted:  # forgotten there, long after all of it was posted
                 purse.charged -= purse.posted
             purse.balance, purse.posted = told.amount, told.posted
+        self.keys.update(news.budgets, complete=not news.more)
         if news.more:
             return
         if not self._complete:
@@ -81,6 +84,7 @@ class Purses:
 
     def _forget(self) -> None:
         latest = self._clock.monotonic() - FORGET
+        self.keys.forget(latest)
         for purse in self._purses.values():
             if purse.charged != purse.posted and purse.charged_at < latest:
                 purse.charged = purse.posted

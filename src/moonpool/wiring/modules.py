@@ -30,6 +30,7 @@ from moonpool.wiring.clients import (
 from moonpool.wiring.gateway import run_gateway
 from moonpool.wiring.inference import InferencePath, patient
 from moonpool.wiring.infrastructure import Infrastructure, open_infrastructure
+from moonpool.wiring.money import HttpBudgetClient
 from moonpool.wiring.registry import resolve
 from moonpool.wiring.settings import ModuleSettings
 
@@ -111,6 +112,7 @@ def _clients(
         inference, components = _inference_client(settings, infrastructure, spans)
     clients = Clients(
         auth=HttpAuthClient(caller) if "auth" in manifest.calls else None,
+        budgets=HttpBudgetClient(caller) if "billing" in manifest.calls else None,
         model=HttpCatalogueClient(caller) if "model" in manifest.calls else None,
         inference=inference,
         probe=HttpProbeClient(infrastructure.discovery, infrastructure.client)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -11,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 
 from moonpool.balancing.models import Models
 from moonpool.contracts.balances import BalanceClient, Balances
+from moonpool.contracts.budgets import KeyBudget, SetBudget
 from moonpool.contracts.documents.platform import PLATFORM
 from moonpool.core.errors import UpstreamMalformed
 from moonpool.core.ids import new_id
@@ -21,6 +23,7 @@ from moonpool.wiring.following import POLL, Follower
 from moonpool.wiring.infrastructure import Infrastructure
 from moonpool.wiring.settings import ModuleSettings
 
+T = TypeVar("T")
 KEEP = 5.0
 """Seconds between two snapshots of balances that change all the time."""
 BREATH = 0.05
@@ -38,6 +41,14 @@ class HttpBalanceClient:
             return msgspec.json.decode(answer, type=Balances)
         except msgspec.DecodeError as error:
             raise UpstreamMalformed(f"not balances: {error}") from None
+
+
+class HttpBudgetClient:
+    def __init__(self, caller: ServiceCaller) -> None:
+        self._caller = caller
+
+    async def set_budget(self, wish: SetBudget) -> None:
+        await self._caller.call("billing", "POST", "/internal/budgets", msgspec.json.encode(wish))
 
 
 class BalanceFollower(Follower):
@@ -59,16 +70,12 @@ class BalanceFollower(Follower):
         self._purses = purses
         self._source = source
         self._snapshot = snapshot
+        self._budgets = snapshot.with_name(snapshot.name.replace("balances", "budgets", 1))
         self._kept_at = 0.0
 
     async def start(self) -> None:
-        try:
-            kept = msgspec.json.decode(self._snapshot.read_bytes(), type=dict[str, int])
-            self._purses.remember(kept)
-        except FileNotFoundError:
-            pass
-        except (OSError, msgspec.DecodeError, ValueError) as error:
-            self._log.warning("no last known balances", path=str(self._snapshot), reason=str(error))
+        self._purses.remember(self._read(self._snapshot, dict[str, int]) or {})
+        self._purses.keys.remember(self._read(self._budgets, list[KeyBudget]) or ())
         await super().start()
 
     async def follow(self) -> None:
@@ -80,7 +87,7 @@ class BalanceFollower(Follower):
             news = await self._client.balances(self._source, mark)
             mark = news.mark
             self._purses.update(news)
-            if news.balances:
+            if news.balances or news.budgets:
                 self._keep()
             await asyncio.sleep(0 if news.more else BREATH)
 
@@ -95,12 +102,25 @@ class BalanceFollower(Follower):
         if now - self._kept_at < KEEP and self._kept_at:
             return
         self._kept_at = now
-        temporary = self._snapshot.with_suffix(f".{os.getpid()}.new")  # several gateways keep the same
+        self._write(self._snapshot, self._purses.known())
+        self._write(self._budgets, self._purses.keys.known())
+
+    def _read(self, path: Path, shape: type[T]) -> T | None:
         try:
-            temporary.write_bytes(msgspec.json.encode(self._purses.known()))
-            temporary.replace(self._snapshot)
+            return msgspec.json.decode(path.read_bytes(), type=shape)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.DecodeError, ValueError) as error:
+            self._log.warning("nothing last known", path=str(path), reason=str(error))
+            return None
+
+    def _write(self, path: Path, known: object) -> None:
+        temporary = path.with_suffix(f".{os.getpid()}.new")  # several gateways keep the same
+        try:
+            temporary.write_bytes(msgspec.json.encode(known))
+            temporary.replace(path)
         except OSError as error:
-            self._log.warning("balances not kept", path=str(self._snapshot), reason=str(error))
+            self._log.warning("not kept", path=str(path), reason=str(error))
 
 
 def open_money(settings: ModuleSettings, infrastructure: Infrastructure) -> tuple[Money, BalanceFollower]:

@@ -190,3 +190,55 @@ def test_expiry(text: str, moment: float) -> None:
 def test_no_expiry(text: str) -> None:
     with pytest.raises(typer.BadParameter):
         parse_expiry(text, 1000.0)
+
+
+BUDGET = {"amount": "5.00", "period": "month"}
+TOLD = {
+    **BUDGET,
+    "key": "key_1",
+    "currency": "EUR",
+    "spent": "3.80",
+    "left": "1.20",
+    "renews_at": 1_764_547_200,
+}
+
+
+def test_create_with_a_budget_that_nothing_counts_against(platform: Platform) -> None:
+    platform.answers["POST", "/api/auth/keys"] = [
+        {**KEY, "key": "sk-mp-1-2", "budget": BUDGET, "warning": "no model has a price"}
+    ]
+    shown = run("keys", "create", "--budget", "5.00", "--budget-period", "month")
+    assert (shown.exit_code, shown.stdout) == (0, "sk-mp-1-2\n"), shown.output
+    assert "may spend 5.00 a month" in shown.stderr
+    assert "no model has a price" in shown.stderr
+    assert platform.asked[0][3]["budget"] == BUDGET
+
+
+def test_a_period_that_there_is_not(platform: Platform) -> None:
+    shown = run("keys", "create", "--budget", "5.00", "--budget-period", "week")
+    assert shown.exit_code == 2
+    assert platform.asked == []
+
+
+def test_list_with_what_is_left(platform: Platform) -> None:
+    page = {"data": [{**KEY, "budget": BUDGET}, {**KEY, "id": "key_0"}], "has_more": False}
+    platform.answers["GET", "/api/auth/keys"] = [page, page]
+    platform.answers["GET", "/api/billing/budgets"] = [{"data": [TOLD], "has_more": False}, 503]
+    first = json.loads(run("keys", "list", "--json").stdout)["data"][0]
+    assert first["budget"] == {
+        **BUDGET,
+        **{name: TOLD[name] for name in ("currency", "spent", "left", "renews_at")},
+    }
+    shown = run("keys", "list").stdout  # and billing is away
+    assert "5.00 a month" in shown
+    assert "?" in shown
+
+
+@pytest.mark.parametrize(("amount", "wish"), [("20", {"amount": "20", "period": "month"}), ("none", None)])
+def test_another_budget(platform: Platform, amount: str, wish: object) -> None:
+    platform.answers["PUT", "/api/auth/keys/key_1/budget"] = [{**KEY, "budget": BUDGET if wish else None}]
+    platform.answers["GET", "/api/billing/budgets"] = [{"data": [TOLD], "has_more": False}]
+    shown = run("keys", "budget", "key_1", amount, "--budget-period", "month")
+    assert shown.exit_code == 0, shown.output
+    assert ("left: 1.20, renews 2025-12-01" in shown.stderr) == (wish is not None)
+    assert platform.asked[0][3] == {"budget": wish}

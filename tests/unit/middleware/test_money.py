@@ -10,6 +10,7 @@ import pytest
 from moonpool.balancing.models import Models
 from moonpool.balancing.pools import Pools
 from moonpool.contracts.balances import Balance, Balances
+from moonpool.contracts.budgets import KeyBudget, Period, begun
 from moonpool.contracts.catalogue import Catalogue, Model, Target
 from moonpool.contracts.config import BillingConfig
 from moonpool.contracts.manifest import Route
@@ -46,7 +47,7 @@ class World:
         self.models = Models(Pools())
         self.purses = Purses(BillingConfig(), clock)
         self.money = Money(self.models, self.purses, "src")
-        self.make_ctx, self.journal = make_ctx, journal
+        self.make_ctx, self.journal, self.clock = make_ctx, journal, clock
         self.count = 0
         self.last: Any = None
         self.price(m=PRICE)
@@ -60,6 +61,16 @@ class World:
 
     def give(self, amount: int) -> None:
         self.purses.update(Balances(mark="1", balances=(Balance("org_1", amount),)))
+
+    def grant(self, amount: int, spent: int = 0, *, period: Period = Period.DAY, **more: Any) -> None:
+        since = begun(period, self.clock.time())
+        self.purses.update(
+            Balances(mark="1", budgets=(KeyBudget("key_1", amount, period, since, spent, **more),))
+        )
+
+    @property
+    def budget_left(self) -> int:
+        return self.purses.keys.purses["key_1"].left()
 
     @property
     def left(self) -> int | None:
@@ -313,3 +324,120 @@ async def test_the_price_is_that_of_the_moment_it_was_let_in(world: World) -> No
 async def test_nobodys_requests_are_nobodys_cost(world: World) -> None:
     await world.ask(whole(), principal=ANONYMOUS)
     assert world.left == 10_000
+
+
+# ── budgets of keys ────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_key_spends_its_budget_and_the_balance(world: World, sink) -> None:
+    world.grant(1_000, 100)
+    await world.ask(whole())
+    assert (world.budget_left, world.left) == (900 - PAID, 10_000 - PAID)
+    response, body = streaming()
+    await world.ask(response, stream=True)
+    held = world.purses.of("org_1").reserved
+    assert world.budget_left == 900 - PAID - held
+    body.connect(sink)
+    body.feed(TEXT + USAGE + DONE)
+    body.finish()
+    assert (world.budget_left, world.left) == (900 - 2 * PAID, 10_000 - 2 * PAID)
+
+
+@pytest.mark.parametrize(
+    ("period", "words"),
+    [
+        (Period.DAY, ("a day", "It renews at 2023-11-15T00:00:00Z.")),
+        (Period.MONTH, ("a month", "It renews at 2023-12-01T00:00:00Z.")),
+        (Period.TOTAL, ("in all", "It does not renew.")),
+    ],
+)
+async def test_a_spent_budget_is_told_with_when_it_renews(
+    world: World, period: Period, words: tuple[str, str]
+) -> None:
+    world.grant(10**9, 10**9 - 100, period=period)
+    with pytest.raises(PaymentRequired) as refused:
+        await world.ask(whole())
+    error = refused.value
+    assert (error.status, error.code) == (402, "key_budget_exceeded")
+    assert f"budget of 1.00 USD {words[0]} is spent" in error.message
+    assert "up to 0.000000294, and 0.0000001 are left" in error.message
+    assert error.hint is not None
+    assert words[1] in error.hint
+    assert "keys budget key_1" in error.hint
+    assert world.last.decisions[-1][:2] == ("money", "refuse")
+    assert (world.budget_left, world.left) == (100, 10_000)
+    await world.ask(whole(), max_tokens=3)
+    assert world.budget_left == 100 - PAID
+
+
+async def test_others_are_none_the_worse(world: World) -> None:
+    world.grant(0)
+    other = world.make_ctx().principal.__class__(user="user_1", tenant="org_1", key="key_2")
+    assert (await world.ask(whole(), principal=other)).status == 200
+    assert world.budget_left == 0
+
+
+async def test_the_balance_bounds_a_budget(world: World) -> None:
+    world.give(100)
+    world.grant(10_000)
+    with pytest.raises(PaymentRequired) as refused:
+        await world.ask(whole())
+    assert refused.value.code == "insufficient_balance"
+    assert world.budget_left == 10_000
+
+
+@pytest.mark.parametrize("error", [Unavailable("away"), StreamStalled("silent")])
+async def test_failures_cost_no_budget(world: World, error: Exception) -> None:
+    world.grant(1_000)
+    with pytest.raises(type(error)):
+        await world.ask(error)
+    assert world.budget_left == 1_000
+
+
+async def test_a_stream_ends_when_the_budget_does(world: World, sink) -> None:
+    told: list[int] = []
+    world.grant(600)
+    response, body = streaming()
+    await world.ask(response, stream=True, max_tokens=1, progress=told.append)
+    body.connect(sink)
+    for _ in range(10 * PROGRESS_EVERY):
+        body.feed(TEXT)
+        if body.outcome is not None:
+            break
+    assert isinstance(sink.ended, PaymentRequired)
+    assert sink.ended.code == "key_budget_exceeded"
+    assert told == [PROGRESS_EVERY, 2 * PROGRESS_EVERY]
+    (event,) = world.events
+    spent = cost(event.usage, event.bill.price)
+    assert world.budget_left == 600 - spent >= 0
+    assert world.left == 10_000 - spent
+
+
+async def test_a_stream_over_midnight_is_of_the_new_day(world: World, sink) -> None:
+    world.grant(1_000, 700)
+    response, body = streaming()
+    await world.ask(response, stream=True, max_tokens=1)
+    world.clock.advance(86_400)
+    body.connect(sink)
+    body.feed(TEXT + USAGE + DONE)
+    body.finish()
+    assert world.budget_left == 1_000 - PAID
+
+
+async def test_without_enforcement_a_budget_refuses_nobody(world: World) -> None:
+    world.purses.set_terms(BillingConfig(enforce=False))
+    world.grant(0)
+    await world.ask(whole())
+    assert world.budget_left == -PAID
+
+
+async def test_a_budget_that_is_taken_away_while_it_is_held(world: World, sink) -> None:
+    world.grant(1_000)
+    response, body = streaming()
+    await world.ask(response, stream=True)
+    world.purses.keys.update([KeyBudget("key_1", None, Period.DAY, 0, 0)])
+    body.connect(sink)
+    body.feed(TEXT + USAGE + DONE)
+    body.finish()
+    assert world.left == 10_000 - PAID
+    assert world.purses.keys.purses == {}

@@ -11,6 +11,7 @@ import structlog
 from moonpool.balancing.models import Models
 from moonpool.balancing.pools import Pools
 from moonpool.contracts.balances import Balance, Balances
+from moonpool.contracts.budgets import Budget, KeyBudget, Period, SetBudget
 from moonpool.contracts.catalogue import Catalogue, Model, Target
 from moonpool.contracts.config import BillingConfig
 from moonpool.contracts.usage import TokenPrice
@@ -18,7 +19,7 @@ from moonpool.core.clock import ManualClock
 from moonpool.core.errors import Unavailable, UpstreamMalformed
 from moonpool.middleware.purses import Purses
 from moonpool.wiring import following, money
-from moonpool.wiring.money import BalanceFollower, HttpBalanceClient
+from moonpool.wiring.money import BalanceFollower, HttpBalanceClient, HttpBudgetClient
 
 
 class Billing:
@@ -113,11 +114,28 @@ async def test_the_last_known_balances_are_there_at_the_next_start(world: World,
     await later.follower.stop()
 
 
+async def test_so_are_the_budgets(world: World, tmp_path: Path) -> None:
+    world.price(TokenPrice(1, 1, 1))
+    world.billing.news = [
+        Balances(mark="e:1:", budgets=(KeyBudget("key_1", 100, Period.TOTAL, 0, 20),), settled=True)
+    ]
+    await world.follower.start()
+    await until(lambda: world.purses.keys.purses)
+    world.purses.keys.purses["key_1"].charge(30)
+    await world.follower.stop()
+    later = World(tmp_path)
+    await later.follower.start()
+    assert later.purses.keys.purses["key_1"].left() == 50
+    await later.follower.stop()
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"org": "much"}'])
 async def test_a_broken_snapshot_is_no_snapshot(world: World, content: bytes) -> None:
     world.snapshot.write_bytes(content)
+    world.snapshot.with_name("budgets.json").write_bytes(content)
     await world.follower.start()
     assert world.left is None
+    assert world.purses.keys.purses == {}
     await world.follower.stop()
 
 
@@ -126,7 +144,7 @@ class Caller:
         self.answer = answer
         self.asked: tuple[Any, ...] = ()
 
-    async def call(self, *asked: str, query: str = "") -> bytes:
+    async def call(self, *asked: Any, query: str = "") -> bytes:
         self.asked = (*asked, query)
         return self.answer
 
@@ -138,3 +156,10 @@ async def test_the_client_asks_billing() -> None:
     assert caller.asked == ("billing", "GET", "/internal/balances", "source=src&mark=e%3A0%3Aorg%2F1")
     with pytest.raises(UpstreamMalformed):
         await HttpBalanceClient(Caller(b"{}")).balances("src")  # type: ignore[arg-type]
+
+
+async def test_a_budget_is_sent_to_billing() -> None:
+    caller = Caller(b"")
+    wish = SetBudget(key="k", tenant="t", user="u", budget=Budget(amount=5, period=Period.DAY))
+    await HttpBudgetClient(caller).set_budget(wish)  # type: ignore[arg-type]
+    assert caller.asked == ("billing", "POST", "/internal/budgets", msgspec.json.encode(wish), "")

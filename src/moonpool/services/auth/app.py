@@ -16,6 +16,7 @@ from moonpool.services.auth import tables
 from moonpool.services.auth.activity import Activity
 from moonpool.services.auth.admin_key import AdminKeyFile
 from moonpool.services.auth.bootstrap import Bootstrap
+from moonpool.services.auth.budgets import Budgets
 from moonpool.services.auth.routes import handlers
 from moonpool.services.auth.service import AuthService
 
@@ -49,6 +50,7 @@ def create(parts: Parts) -> ASGIApp:
         outbox=outbox,
         activity=activity,
         once=once,
+        budgets=Budgets(parts.clients.budgets, parts.clients.model),
         pepper=pepper,
         clock=parts.clock,
         metrics=parts.metrics,

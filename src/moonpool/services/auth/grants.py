@@ -7,6 +7,7 @@ time of expiry.
 import msgspec
 
 from moonpool.contracts.auth import SCOPES
+from moonpool.contracts.budgets import Budget
 from moonpool.core.errors import BadRequest, PermissionDenied
 from moonpool.core.principal import RANK, KeyLimits, Principal, Role
 
@@ -18,6 +19,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     scopes: tuple[str, ...]
     limits: KeyLimits
     expires_at: float | None
+    budget: Budget | None = None
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,14 +29,27 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     scopes: tuple[str, ...] | None = None
     limits: KeyLimits = KeyLimits()
     expires_at: float | None = None
+    budget: Budget | None = None
 
 
-def grant(granter: Principal, wish: Wish, *, now: float, granter_expires: float | None) -> Grant:
+def grant(
+    granter: Principal,
+    wish: Wish,
+    *,
+    now: float,
+    granter_expires: float | None,
+    granter_budget: Budget | None = None,
+) -> Grant:
     """The rights of the new key.
 
     Raises BadRequest for what no key can have, PermissionDenied for what the granter has not.
     """
+    if granter_budget is not None:  # each key more would be its budget once more
+        raise PermissionDenied(
+            "a key with a budget of its own creates no other keys", hint="Use a key without a budget."
+        )
     return Grant(
+        budget=wish.budget,
         role=_role(granter, wish.role),
         scopes=_scopes(granter, wish),
         limits=_limits(granter.limits, wish.limits),

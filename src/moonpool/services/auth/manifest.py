@@ -40,6 +40,15 @@ MANIFEST = Manifest(
             summary="Revoke an API key.",
         ),
         Route(
+            method="PUT",
+            path="/api/auth/keys/{key_id}/budget",
+            access=Access.ADMIN,
+            scope="keys",
+            body_limit=_SMALL,
+            timeouts=_QUICK,
+            summary="Change an API key's budget, or take it away.",
+        ),
+        Route(
             method="GET",
             path="/api/auth/me",
             access=Access.KEY,
@@ -49,4 +58,5 @@ MANIFEST = Manifest(
             summary="Whom the platform takes the caller for.",
         ),
     ),
+    calls=("billing", "model"),
 )

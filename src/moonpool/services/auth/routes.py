@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from litestar import Response, delete, get, post
+from litestar import Response, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.types import ControllerRouterHandler
@@ -15,7 +15,7 @@ from moonpool.contracts.config import SERVICES
 from moonpool.core.errors import PermissionDenied
 from moonpool.core.principal import Principal
 from moonpool.services.auth.grants import Wish
-from moonpool.services.auth.schema import CreateKey, KeyList, KeyView, Me, RevokedKey
+from moonpool.services.auth.schema import ChangeBudget, CreateKey, KeyList, KeyView, Me, RevokedKey
 from moonpool.services.auth.service import AuthService
 
 _VERIFIERS = frozenset({"gateway", *SERVICES})
@@ -31,7 +31,13 @@ def handlers(service: AuthService) -> list[ControllerRouterHandler]:
     async def create_key(
         caller: CallerOf, request: AnyRequest, data: JSONBody[CreateKey]
     ) -> Response[KeyView]:
-        wish = Wish(role=data.role, scopes=data.scopes, limits=data.limits, expires_at=data.expires_at)
+        wish = Wish(
+            role=data.role,
+            scopes=data.scopes,
+            limits=data.limits,
+            expires_at=data.expires_at,
+            budget=None if data.budget is None else data.budget.budget(),
+        )
         name = asked(caller, await request.body())
         created = await service.create(_person(caller), data.name, wish, name)
         return Response(created, status_code=201, headers=_SECRET)
@@ -50,6 +56,11 @@ def handlers(service: AuthService) -> list[ControllerRouterHandler]:
         await service.revoke(_person(caller), key_id)
         return RevokedKey(id=key_id)
 
+    @put("/api/auth/keys/{key_id:str}/budget", summary="Change an API key's budget")
+    async def change_budget(caller: CallerOf, key_id: FromPath[str], data: JSONBody[ChangeBudget]) -> KeyView:
+        budget = None if data.budget is None else data.budget.budget()
+        return await service.change_budget(_person(caller), key_id, budget)
+
     @get("/api/auth/me", summary="Who the caller is")
     async def me(caller: CallerOf) -> Me:
         return await service.me(_person(caller))
@@ -60,7 +71,7 @@ def handlers(service: AuthService) -> list[ControllerRouterHandler]:
             raise PermissionDenied("only the gateway and the services verify keys")
         return Response(await service.verify(data.key), headers=_SECRET)
 
-    return [create_key, list_keys, revoke_key, me, verify]
+    return [create_key, list_keys, revoke_key, change_budget, me, verify]
 
 
 def _person(caller: Caller) -> Principal:

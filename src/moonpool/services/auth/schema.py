@@ -4,10 +4,38 @@ from typing import Annotated
 
 import msgspec
 
+from moonpool.contracts.budgets import Budget, Period
+from moonpool.contracts.money import amount_of, spell
+from moonpool.core.errors import BadRequest
 from moonpool.core.principal import KeyLimits, Role
 from moonpool.services.auth.store import StoredKey
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+
+class BudgetWish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`amount` is a string with at most nine decimals, in the platform's currency."""
+
+    amount: str
+    period: Period = Period.TOTAL
+
+    def budget(self) -> Budget:
+        """Raises BadRequest."""
+        try:
+            amount = amount_of(self.amount)
+            if amount < 0:
+                raise ValueError("a budget is not below zero")
+        except ValueError as error:
+            raise BadRequest(
+                str(error), code="invalid_value", param="budget.amount", hint='Write it like "10.00".'
+            ) from None
+        return Budget(amount=amount, period=self.period)
+
+
+class ChangeBudget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`budget` null takes it away."""
+
+    budget: BudgetWish | None
 
 
 class CreateKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -18,11 +46,18 @@ class CreateKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     scopes: tuple[str, ...] | None = None
     limits: KeyLimits = KeyLimits()
     expires_at: float | None = None
+    budget: BudgetWish | None = None
+
+
+class BudgetView(msgspec.Struct, frozen=True, kw_only=True):
+    amount: str
+    period: Period
 
 
 class KeyView(msgspec.Struct, frozen=True, kw_only=True):
     """`hint` is the beginning of the key's text, by which its owner can tell it. `key` is the text
-    itself: in the answer that creates the key and in no other."""
+    itself: in the answer that creates the key and in no other. `warning` says what of it has no effect.
+    GET /api/billing/budgets tells what is left of `budget`."""
 
     id: str
     object: str = "api_key"
@@ -37,6 +72,8 @@ class KeyView(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: float | None
     last_used_at: float | None
     revoked_at: float | None
+    budget: BudgetView | None
+    warning: str | msgspec.UnsetType = msgspec.UNSET
     key: str | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -65,7 +102,13 @@ class Me(msgspec.Struct, frozen=True, kw_only=True):
     key: KeyView | None
 
 
-def view(key: StoredKey, now: float, text: str | msgspec.UnsetType = msgspec.UNSET) -> KeyView:
+def view(
+    key: StoredKey,
+    now: float,
+    text: str | msgspec.UnsetType = msgspec.UNSET,
+    *,
+    warning: str | msgspec.UnsetType = msgspec.UNSET,
+) -> KeyView:
     return KeyView(
         id=key.id,
         name=key.name,
@@ -79,5 +122,9 @@ def view(key: StoredKey, now: float, text: str | msgspec.UnsetType = msgspec.UNS
         expires_at=key.expires_at,
         last_used_at=key.last_used_at,
         revoked_at=key.revoked_at,
+        budget=None
+        if key.budget is None
+        else BudgetView(amount=spell(key.budget.amount), period=key.budget.period),
+        warning=warning,
         key=text,
     )

@@ -6,12 +6,14 @@ from moonpool.asgi.once import Once
 from moonpool.asgi.outbox import Outbox
 from moonpool.contracts.asked import Asked
 from moonpool.contracts.auth import REVOCATIONS, Verdict
+from moonpool.contracts.budgets import Budget
 from moonpool.core.clock import Clock
-from moonpool.core.errors import Conflict, NotFound, PermissionDenied, Unauthenticated
+from moonpool.core.errors import Conflict, NotFound, PermissionDenied, Unauthenticated, Unavailable
 from moonpool.core.principal import Principal, Role
 from moonpool.ports.database import Database
 from moonpool.services.auth import keys, schema, store
 from moonpool.services.auth.activity import Activity
+from moonpool.services.auth.budgets import Budgets
 from moonpool.services.auth.grants import Wish, administers, grant, may_revoke, roles_within
 
 _UNKNOWN = Verdict(principal=None, reason="unknown")
@@ -28,6 +30,7 @@ class AuthService:
         outbox: Outbox,
         activity: Activity,
         once: Once,
+        budgets: Budgets,
         pepper: bytes,
         clock: Clock,
         metrics: CollectorRegistry,
@@ -35,6 +38,7 @@ class AuthService:
         self._database = database
         self._outbox = outbox
         self._once = once
+        self._budgets = budgets
         self._activity = activity
         self._pepper = pepper
         self._clock = clock
@@ -72,7 +76,13 @@ class AuthService:
         async with self._database.transaction() as connection:
             own = await store.find_key(connection, caller.key)
             _must_be_active(caller, own, now)
-            granted = grant(caller, wish, now=now, granter_expires=own.expires_at if own else None)
+            granted = grant(
+                caller,
+                wish,
+                now=now,
+                granter_expires=own.expires_at if own else None,
+                granter_budget=own.budget if own else None,
+            )
             before = await self._once.claim(connection, asked)
             if before is not None:
                 raise _created(before)
@@ -90,7 +100,42 @@ class AuthService:
             await self._once.done(connection, asked, key.id)
             stored = await store.find_key(connection, key.id)
         assert stored is not None
-        return schema.view(stored, now, key.text)
+        if stored.budget is not None:
+            await self._promise(stored)
+        warning = await self._budgets.warning(stored.budget)
+        return schema.view(stored, now, key.text, warning=warning)
+
+    async def _promise(self, key: store.StoredKey) -> None:
+        """Nobody has the key's text yet; without its budget nobody ever will."""
+        assert key.budget is not None
+        try:
+            await self._budgets.tell(key, key.budget, new=True)
+        except Unavailable:
+            async with self._database.transaction() as connection:
+                await store.revoke_key(connection, key.id, self._clock.time())
+            raise
+
+    async def change_budget(self, caller: Principal, key_id: str, budget: Budget | None) -> schema.KeyView:
+        """Another budget from now on, or none.
+
+        Raises NotFound, PermissionDenied for those who do not administer and for keys that have a budget
+        themselves, Unavailable when billing is away.
+        """
+        now = self._clock.time()
+        async with self._database.snapshot() as connection:
+            own = await store.find_key(connection, caller.key)
+            key = await store.find_key(connection, key_id)
+        _must_be_active(caller, own, now)
+        if not administers(caller) or (own is not None and own.budget is not None):
+            raise PermissionDenied("only admins change budgets, with keys that have none")
+        if key is None or key.organisation != caller.tenant:
+            raise _unknown(key_id)
+        await self._budgets.tell(key, budget)
+        async with self._database.transaction() as connection:
+            await store.set_budget(connection, key_id, budget)
+            changed = await store.find_key(connection, key_id)
+        assert changed is not None
+        return schema.view(changed, now, warning=await self._budgets.warning(budget))
 
     async def list(
         self, caller: Principal, *, after: str | None, limit: int, include_revoked: bool
@@ -121,7 +166,7 @@ class AuthService:
         async with self._database.transaction() as connection:
             key = await store.find_key(connection, key_id)
             if key is None or key.organisation != caller.tenant or not _visible(caller, key):
-                raise NotFound(f"there is no API key '{key_id}'", code="key_not_found", param="key_id")
+                raise _unknown(key_id)
             if not may_revoke(caller, key=key.id, user=key.user, role=key.role, scopes=key.scopes):
                 raise PermissionDenied(
                     "this key has rights that the key you call with has not",
@@ -134,6 +179,8 @@ class AuthService:
             if await store.revoke_key(connection, key_id, now):
                 await self._outbox.add(connection, topic=REVOCATIONS, key=key_id)
         self._outbox.notify()
+        if key.budget is not None:
+            await self._budgets.drop(key)
 
     async def me(self, caller: Principal) -> schema.Me:
         async with self._database.snapshot() as connection:
@@ -157,6 +204,10 @@ def _must_be_active(caller: Principal, own: store.StoredKey | None, now: float) 
     """A gateway may not have heard yet that the key it lets in is over."""
     if caller.key and (own is None or own.status(now) != "active"):
         raise Unauthenticated("the API key is no longer valid", hint="Use another key.")
+
+
+def _unknown(key_id: str) -> NotFound:
+    return NotFound(f"there is no API key '{key_id}'", code="key_not_found", param="key_id")
 
 
 def _created(key: str) -> Conflict:

@@ -6,6 +6,7 @@ import msgspec
 from sqlalchemy import Select, and_, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from moonpool.contracts.budgets import Budget, Period
 from moonpool.core.principal import RANK, KeyLimits, Principal, Role
 from moonpool.services.auth.grants import Grant
 from moonpool.services.auth.tables import api_keys, installation, organisations, users
@@ -28,6 +29,7 @@ class StoredKey(msgspec.Struct, frozen=True, kw_only=True):
     last_used_at: float | None
     revoked_at: float | None
     user_disabled: bool
+    budget: Budget | None
 
     def status(self, now: float) -> str:
         """active, revoked, disabled or expired."""
@@ -124,8 +126,20 @@ async def insert_key(
         "created_at": now,
         "created_by": created_by,
         "expires_at": grant.expires_at,
+        **_budget(grant.budget),
     }
     await connection.execute(insert(api_keys).values(row))
+
+
+async def set_budget(connection: AsyncConnection, key_id: str, budget: Budget | None) -> None:
+    statement = update(api_keys).where(api_keys.c.id == key_id)
+    await connection.execute(statement.values(_budget(budget)))
+
+
+def _budget(budget: Budget | None) -> dict[str, object]:
+    if budget is None:
+        return {"budget": None, "budget_period": None}
+    return {"budget": budget.amount, "budget_period": budget.period.value}
 
 
 async def revoke_key(connection: AsyncConnection, key_id: str, now: float) -> bool:
@@ -199,6 +213,9 @@ async def _keys(connection: AsyncConnection, query: Select[*tuple[object, ...]])
             last_used_at=row.last_used_at,
             revoked_at=row.revoked_at,
             user_disabled=row.disabled_at is not None,
+            budget=None
+            if row.budget is None
+            else Budget(amount=row.budget, period=Period(row.budget_period)),
         )
         for row in await connection.execute(query)
     ]

@@ -1,9 +1,10 @@
 """auth's tables. `migrations/` builds the same; a test compares the two.
 
+A key's `budget` is nano-units; billing has it as well, and counts what is spent of it.
 `users.email` and `users.password_hash` stay empty for accounts that only use keys.
 """
 
-from sqlalchemy import JSON, Column, Double, ForeignKey, Index, Integer, MetaData, String, Table
+from sqlalchemy import JSON, BigInteger, Column, Double, ForeignKey, Index, Integer, MetaData, String, Table
 
 from moonpool.asgi.once import done_table
 from moonpool.asgi.outbox import outbox_table
@@ -48,6 +49,8 @@ api_keys = Table(
     Column("expires_at", Double),
     Column("last_used_at", Double),
     Column("revoked_at", Double),
+    Column("budget", BigInteger),
+    Column("budget_period", String(8)),
     Index("api_keys_by_organisation", "organisation_id", "id"),
 )
 

@@ -12,7 +12,7 @@ from moonpool.core.errors import BadRequest, Conflict
 from moonpool.core.ids import new_id
 from moonpool.core.principal import Principal
 from moonpool.ports.database import Database
-from moonpool.services.billing import ledger_store
+from moonpool.services.billing import budget_store, ledger_store
 from moonpool.services.billing.ledger import Account, Book, Entry, Kind, credit
 from moonpool.services.billing.posting import Posting
 from moonpool.services.billing.schema import (
@@ -122,24 +122,34 @@ class Accounts:
 
     async def balances(self, source: str, mark: str, wait: float) -> Balances:
         """For a spender: at once when there is news since `mark`, else after `wait` seconds at the latest."""
-        asked = ledger_store.parse_mark(mark)
         settled = self._settled()
-        answer = await self._changes(source, asked, settled)
-        if answer.balances or not mark:
+        answer = await self._changes(source, mark, settled)
+        if answer.balances or answer.budgets or not mark:
             return answer
         await self._posting.changed(wait)
-        return await self._changes(source, asked, settled and self._settled())
+        return await self._changes(source, mark, settled and self._settled())
 
     async def forget(self) -> None:
         async with self._database.transaction() as connection:
             await ledger_store.forget_spenders(connection, self._clock.time() - FORGET)
+            await budget_store.forget_spenders(connection, self._clock.time() - FORGET)
 
-    async def _changes(self, source: str, mark: ledger_store.Mark, settled: bool) -> Balances:
+    async def _changes(self, source: str, text: str, settled: bool) -> Balances:
+        """The mark's first line is of balances, its second of budgets: releases before them know one line."""
+        line, _, rest = text.partition("\n")
+        mark, place = ledger_store.parse_mark(line), budget_store.parse_place(rest)
         async with self._database.snapshot() as connection:
             found, reached = await ledger_store.changes(connection, source, mark, PAGE)
-        more = len(found) == PAGE
+            if reached.epoch != mark.epoch:
+                place = budget_store.Place()
+            budgets, place = await budget_store.changes(connection, source, place, PAGE)
+        more = len(found) == PAGE or len(budgets) == PAGE
         return Balances(
-            mark=str(reached), balances=tuple(found), more=more, settled=settled and not (found or more)
+            mark=f"{reached}\n{place}",
+            balances=tuple(found),
+            budgets=tuple(budgets),
+            more=more,
+            settled=settled and not (found or budgets or more),
         )
 
     async def _book(self, tenant: str) -> Book:

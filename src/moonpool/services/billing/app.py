@@ -8,10 +8,11 @@ from moonpool.asgi.app import create_app
 from moonpool.asgi.background import background
 from moonpool.asgi.parts import Parts
 from moonpool.services.billing.accounts import Accounts
+from moonpool.services.billing.budgets import Budgets
 from moonpool.services.billing.counting import Counting
 from moonpool.services.billing.posting import Posting
 from moonpool.services.billing.routes import handlers
-from moonpool.services.billing.routes_money import money_handlers
+from moonpool.services.billing.routes_money import budget_handlers, money_handlers
 from moonpool.services.billing.service import BillingService
 
 TIDY = 6 * 3600.0
@@ -32,6 +33,7 @@ def create(parts: Parts) -> ASGIApp:
         posting=posting,
     )
     accounts = Accounts(parts.database, parts.clock, parts.config, posting, settled=lambda: counting.settled)
+    budgets = Budgets(parts.database, parts.clock, parts.config.billing, posting)
     service = BillingService(parts.database, parts.clock, parts.config.billing.currency)
 
     async def tidy() -> None:
@@ -41,7 +43,7 @@ def create(parts: Parts) -> ASGIApp:
 
     return create_app(
         parts,
-        [*handlers(service), *money_handlers(accounts)],
+        [*handlers(service), *money_handlers(accounts), *budget_handlers(budgets)],
         lifespan=[
             background("counting", counting.run, parts.log),
             background("lag", counting.watch_lag, parts.log),

@@ -45,6 +45,8 @@ def parse_mark(text: str) -> Mark:
     """The beginning for whatever is none."""
     epoch, _, rest = text.partition(":")
     sequence, _, tenant = rest.partition(":")
+    if sequence == "-1":  # nothing was there to be told
+        return Mark(epoch)
     return Mark(epoch, int(sequence), tenant) if sequence.isdecimal() and len(sequence) < 19 else Mark()
 
 
@@ -86,11 +88,11 @@ async def save(
         for tenant, book in changed.items()
         for account, debits, credits in book.sums()
     ]
-    await _put(connection, ledger_accounts, sums)
+    await put(connection, ledger_accounts, sums)
     published = [
         {"tenant": tenant, "amount": book.balance, "changed": sequence} for tenant, book in changed.items()
     ]
-    await _put(connection, balances, published)
+    await put(connection, balances, published)
 
 
 async def add_posted(connection: AsyncConnection, posted: Mapping[tuple[str, str], int], now: float) -> None:
@@ -105,7 +107,7 @@ async def add_posted(connection: AsyncConnection, posted: Mapping[tuple[str, str
         {"source": key[0], "tenant": key[1], "posted": before.get(key, 0) + posted[key], "at": now}
         for key in keys
     ]
-    await _put(connection, spenders, rows)
+    await put(connection, spenders, rows)
 
 
 async def forget_spenders(connection: AsyncConnection, before: float) -> None:
@@ -211,7 +213,7 @@ async def _add(connection: AsyncConnection, table: Table, rows: Sequence[tuple[o
     await connection.execute(insert(table), [dict(zip(names, row, strict=True)) for row in rows])
 
 
-async def _put(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
+async def put(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
     """Insert, or replace what has the same primary key."""
     if not rows:
         return

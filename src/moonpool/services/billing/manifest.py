@@ -53,6 +53,15 @@ MANIFEST = Manifest(
         ),
         Route(
             method="GET",
+            path="/api/billing/budgets",
+            access=Access.KEY,
+            body=BodyKind.NONE,
+            timeouts=_BALANCE,
+            remember=Remember.CALLER,
+            summary="Budgets of keys and what is left: of one's own, or the organisation's for admins.",
+        ),
+        Route(
+            method="GET",
             path="/api/billing/usage",
             access=Access.KEY,
             scope="usage",

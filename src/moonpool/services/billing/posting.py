@@ -15,7 +15,7 @@ from moonpool.contracts.money import cost_of, nano
 from moonpool.contracts.usage import Bill, UsageEvent
 from moonpool.core.clock import Clock
 from moonpool.ports.config import ConfigSource
-from moonpool.services.billing import ledger_store, store
+from moonpool.services.billing import budget_counting, ledger_store, store
 from moonpool.services.billing.ledger import Entry, Kind, Terms, charge
 
 
@@ -50,6 +50,7 @@ class Posting:
                 posted[key] = posted.get(key, 0) + amount
         await ledger_store.save(connection, entries, books, sequence)
         await ledger_store.add_posted(connection, posted, now)
+        await budget_counting.count(connection, new, now, sequence)
 
     def tell(self) -> None:
         """Balances have changed, and the transaction is over."""

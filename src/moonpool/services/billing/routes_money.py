@@ -11,18 +11,44 @@ from moonpool.asgi.app import AnyRequest
 from moonpool.asgi.caller import Caller
 from moonpool.asgi.once import asked
 from moonpool.contracts.balances import Balances
+from moonpool.contracts.budgets import SetBudget
 from moonpool.contracts.config import SERVICES
 from moonpool.core.errors import PermissionDenied
 from moonpool.core.principal import RANK, Principal, Role
 from moonpool.services.billing.accounts import Accounts
+from moonpool.services.billing.budgets import Budgets
 from moonpool.services.billing.ledger import Kind
-from moonpool.services.billing.schema import BalanceView, CreditView, EntryList, NewCredit, UserBalance
+from moonpool.services.billing.schema import (
+    BalanceView,
+    BudgetList,
+    CreditView,
+    EntryList,
+    NewCredit,
+    UserBalance,
+)
 
 WAIT = 1.0
 """Seconds that a question for news waits."""
+_GRANTER = "auth"
 _FOLLOWERS = frozenset({"gateway", *SERVICES})
 CallerOf = NamedDependency[Caller]
 Limit = Annotated[int, QueryParameter(ge=1, le=100)]
+
+
+def budget_handlers(budgets: Budgets) -> list[ControllerRouterHandler]:
+    @get("/api/billing/budgets", summary="Budgets of keys, with what is left of them")
+    async def list_budgets(
+        caller: CallerOf, after: FromQuery[str | None] = None, limit: Limit = 20
+    ) -> BudgetList:
+        return await budgets.list(_person(caller), after=after, limit=limit)
+
+    @post("/internal/budgets", status_code=200, include_in_schema=False)
+    async def set_budget(caller: CallerOf, data: JSONBody[SetBudget]) -> None:
+        if caller.issuer != _GRANTER or not caller.principal.service:
+            raise PermissionDenied("only the auth service grants budgets")
+        await budgets.set(data)
+
+    return [list_budgets, set_budget]
 
 
 def money_handlers(accounts: Accounts) -> list[ControllerRouterHandler]:

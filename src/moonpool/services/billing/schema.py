@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from moonpool.contracts.budgets import Period
 from moonpool.contracts.money import cost_of, spell
 from moonpool.contracts.usage import UsageEvent
 from moonpool.services.billing.ledger import Entry, Kind
@@ -175,6 +176,28 @@ class CreditView(EntryView, frozen=True, kw_only=True):
 class EntryList(msgspec.Struct, frozen=True, kw_only=True):
     object: str = "list"
     data: list[EntryView]
+    has_more: bool
+
+
+class BudgetView(msgspec.Struct, frozen=True, kw_only=True):
+    """A key's budget. `spent` and `left` are of the present period, as far as it is counted by now;
+    `renews_at` is null where it never does. `enforced` is false where nobody is refused."""
+
+    key: str
+    object: str = "key_budget"
+    user: str
+    currency: str
+    amount: str
+    period: Period
+    spent: str
+    left: str
+    renews_at: int | None
+    enforced: bool
+
+
+class BudgetList(msgspec.Struct, frozen=True, kw_only=True):
+    object: str = "list"
+    data: list[BudgetView]
     has_more: bool
 
 

@@ -132,3 +132,32 @@ ledger_clock = Table(
 
 done_requests = done_table(metadata)
 """`result` is the id of the credit's entry."""
+
+key_budgets = Table(
+    "key_budgets",
+    metadata,
+    Column("key", String(200), primary_key=True),
+    Column("tenant", String(200), nullable=False),
+    Column("user", String(200), nullable=False),
+    Column("amount", BigInteger),
+    Column("period", String(8), nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("spent", BigInteger, nullable=False),
+    Column("changed", BigInteger, nullable=False),
+    Index("key_budgets_by_change", "changed", "key"),
+    Index("key_budgets_by_tenant", "tenant", "key"),
+)
+"""What auth has granted (`amount` NULL: taken away, so that followers hear of it), and what was spent of it
+in the period that began at `since` (Unix seconds). `changed` is the sequence of the last change."""
+
+key_spenders = Table(
+    "key_spenders",
+    metadata,
+    Column("source", String(64), primary_key=True),
+    Column("key", String(200), primary_key=True),
+    Column("since", BigInteger, nullable=False),
+    Column("posted", BigInteger, nullable=False),
+    Column("at", Double, nullable=False),
+    Index("key_spenders_by_age", "at"),
+)
+"""What of each spender's charges is in `spent` of the same period."""

@@ -6,6 +6,10 @@ import msgspec
 import pytest
 
 from moonpool.contracts.auth import REVOCATIONS, Verdict
+from moonpool.contracts.budgets import Budget, Period, SetBudget
+from moonpool.contracts.catalogue import Catalogue, Model
+from moonpool.contracts.clients import Clients
+from moonpool.contracts.usage import TokenPrice
 from moonpool.core.errors import Unavailable
 from moonpool.core.principal import KeyLimits, Principal, Role
 
@@ -306,3 +310,119 @@ async def test_a_request_that_arrives_again_creates_no_other_key(service, owner)
     assert (first.status_code, again.status_code, error(again)["code"]) == (201, 409, "key_created")
     assert first.json()["id"] in error(again)["message"]
     assert len((await service.call("GET", KEYS, caller=owner)).json()["data"]) == before + 1
+
+
+class Billing:
+    """The budgets' half of billing; `away` makes every call fail."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.told: list[SetBudget] = []
+
+    async def set_budget(self, wish: SetBudget) -> None:
+        if self.away:
+            raise Unavailable("billing is away")
+        self.told.append(wish)
+
+
+class Prices:
+    """A catalogue with a model that has a price, or is free."""
+
+    def __init__(self) -> None:
+        self.price: TokenPrice | None = TokenPrice(1, 1, 1)
+
+    async def catalogue(self, known: int | None = None) -> Catalogue:
+        return Catalogue(1, (Model(id="m", targets=(), price=self.price),))
+
+
+@pytest.fixture
+def billing() -> Billing:
+    return Billing()
+
+
+@pytest.fixture
+def prices() -> Prices:
+    return Prices()
+
+
+@pytest.fixture
+async def selling(make_parts, run_service, billing, prices):
+    return await run_service(await make_parts("auth", clients=Clients(budgets=billing, model=prices)))
+
+
+@pytest.fixture
+async def seller(selling) -> Principal:
+    verdict = await verify(selling, (selling.parts.data / "admin.key").read_text().strip())
+    assert verdict.principal is not None
+    return verdict.principal
+
+
+MONTHLY = {"amount": "5.00", "period": "month"}
+
+
+async def test_a_budget_is_told_to_billing_before_anybody_has_the_key(
+    selling, seller, billing, prices
+) -> None:
+    made = await create(selling, seller, name="app", budget=MONTHLY)
+    assert made["budget"] == MONTHLY
+    assert "warning" not in made
+    (wish,) = billing.told
+    assert (wish.key, wish.tenant, wish.user, wish.new) == (made["id"], seller.tenant, seller.user, True)
+    assert wish.budget == Budget(amount=5 * 10**9, period=Period.MONTH)
+    listed = (await selling.call("GET", KEYS, caller=seller)).json()["data"]
+    assert {key["name"]: key["budget"] for key in listed} == {"app": MONTHLY, "admin": None}
+
+    prices.price = None
+    assert "price" in (await create(selling, seller, budget={"amount": "1"}))["warning"]
+
+
+async def test_without_billing_there_is_no_key_with_a_budget(selling, seller, billing) -> None:
+    billing.away = True
+    answer = await selling.call("POST", KEYS, caller=seller, json={"budget": MONTHLY})
+    assert (answer.status_code, error(answer)["code"]) == (503, "budget_not_set")
+    active = (await selling.call("GET", KEYS, caller=seller)).json()["data"]
+    assert [key["name"] for key in active] == ["admin"]
+    assert (await create(selling, seller, name="without"))["budget"] is None
+
+
+@pytest.mark.parametrize("amount", ["-1", "much", "0.0000000001", ""])
+async def test_a_budget_is_an_amount(selling, seller, billing, amount: str) -> None:
+    answer = await selling.call("POST", KEYS, caller=seller, json={"budget": {"amount": amount}})
+    assert (answer.status_code, error(answer)["param"]) == (400, "budget.amount")
+    assert billing.told == []
+
+
+async def test_a_key_with_a_budget_cannot_get_around_it(selling, seller) -> None:
+    made = await create(selling, seller, role="admin", budget=MONTHLY)
+    verdict = await verify(selling, made["key"])
+    assert verdict.principal is not None
+    other = await selling.call("POST", KEYS, caller=verdict.principal, json={})
+    assert (other.status_code, error(other)["code"]) == (403, "permission_denied")
+    path = f"{KEYS}/{made['id']}/budget"
+    raised = await selling.call("PUT", path, caller=verdict.principal, json={"budget": None})
+    assert raised.status_code == 403
+
+
+async def test_an_admin_changes_a_budget(selling, seller, billing) -> None:
+    made = await create(selling, seller)
+    path = f"{KEYS}/{made['id']}/budget"
+    changed = await selling.call("PUT", path, caller=seller, json={"budget": MONTHLY})
+    assert (changed.status_code, changed.json()["budget"]) == (200, MONTHLY)
+    billing.away = True
+    refused = await selling.call("PUT", path, caller=seller, json={"budget": None})
+    assert (refused.status_code, error(refused)["code"]) == (503, "budget_not_set")
+    billing.away = False
+    gone = await selling.call("PUT", path, caller=seller, json={"budget": None})
+    assert gone.json()["budget"] is None
+    assert [wish.budget and wish.budget.amount for wish in billing.told] == [5 * 10**9, None]
+    assert (
+        await selling.call("PUT", f"{KEYS}/key_none/budget", caller=seller, json={"budget": None})
+    ).status_code == 404
+
+
+async def test_a_revoked_key_needs_no_budget(selling, seller, billing) -> None:
+    for away in (False, True):
+        made = await create(selling, seller, budget=MONTHLY)
+        billing.away = away
+        assert (await selling.call("DELETE", f"{KEYS}/{made['id']}", caller=seller)).status_code == 200
+    assert [wish.budget is None for wish in billing.told] == [False, True, False]
