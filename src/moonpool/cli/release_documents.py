@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from moonpool.cli.api import FAILED, NOT_RUNNING, Api, CommandFailed
+from moonpool.cli.api import FAILED, NOT_RUNNING, REFUSED, Api, CommandFailed
 from moonpool.cli.config_access import PATH, documents_api
 from moonpool.cli.output import say
 from moonpool.configserver.views import DocumentView, Outcome, PutDocument
@@ -57,7 +57,7 @@ class ReleaseDocuments:
 
     def known(self, service: str) -> ReleaseList:
         """What was added of the module, by its document. Raises CommandFailed."""
-        return listed(msgspec.convert(self._read(self._api(), service)[1], ServiceReleases))
+        return listed(_decoded(self._read(self._api(), service)[1]))
 
     def check(self, known: ReleaseList, release: Release, *, built: bool) -> None:
         """Raises what `add` would, as far as it can be known before its environment is built."""
@@ -124,7 +124,7 @@ class ReleaseDocuments:
         api = self._api()
         for _ in range(TRIES):
             version, content = self._read(api, service)
-            document = msgspec.convert(content, ServiceReleases)
+            document = _decoded(content)
             before = content.get("releases", {})
             assert isinstance(before, dict)
             after = edit(listed(document), before)
@@ -138,7 +138,7 @@ class ReleaseDocuments:
                 if error.code == "version_conflict":
                     continue
                 raise _unanswered(error) from None
-            return msgspec.convert(content, ServiceReleases)
+            return _decoded(content)
         raise CommandFailed(
             f"others change the releases of {service} all the time", exit_code=FAILED, hint="Try again."
         )
@@ -170,7 +170,10 @@ class ReleaseDocuments:
             if error.code != "unknown_version":
                 raise _unchanged(error) from None
             return frozenset()
-        return frozenset(roles(msgspec.convert(view.content, Routing)))
+        try:
+            return frozenset(roles(msgspec.convert(view.content, Routing)))
+        except msgspec.ValidationError:  # of a newer package: who knows what it needs
+            return frozenset(self.shelf.labels(service))
 
     def _wait(self, heard: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE
@@ -181,6 +184,17 @@ class ReleaseDocuments:
                 )
                 return
             time.sleep(LOOK)
+
+
+def _decoded(content: Entries) -> ServiceReleases:
+    try:
+        return msgspec.convert(content, ServiceReleases)
+    except msgspec.ValidationError as error:
+        raise CommandFailed(
+            f"the document of its releases says what this version does not know: {error}",
+            exit_code=REFUSED,
+            hint="Use the platform's own `moonpool`, or go back with `moonpool config rollback`.",
+        ) from None
 
 
 def _unanswered(error: CommandFailed) -> CommandFailed:

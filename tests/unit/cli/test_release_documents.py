@@ -178,6 +178,8 @@ def test_what_the_routing_names_is_not_collected(documents: ReleaseDocuments, se
     assert [one.label for one in documents.collect(EVERYTHING)] == ["v4"]
     assert server.labels() == ["v2", "v3"]
     assert server.reasons[-1] == "collected, as not used any more: v4"
+    server.put("routing/chat", {"of": "a newer package"})
+    assert documents.collect(EVERYTHING) == ()
 
 
 def test_a_supervisor_that_is_slow_is_told_of(
@@ -226,6 +228,16 @@ def test_a_change_without_an_answer_may_have_been_made(documents: ReleaseDocumen
     with pytest.raises(CommandFailed) as unsent:
         documents.add(release("v3"))
     assert "Nothing was changed" in (unsent.value.hint or "")
+
+
+def test_a_document_of_a_newer_package_is_left_alone(documents: ReleaseDocuments, server: Server) -> None:
+    server.followed = False
+    newer = {"service": "chat", "releases": {}, "colours": ["red"]}
+    server.put("releases/chat", newer)
+    with pytest.raises(CommandFailed, match="colours") as unknown:
+        documents.add(release())
+    assert unknown.value.exit_code == REFUSED
+    assert server.versions["releases/chat"] == (1, newer)
 
 
 def test_a_refusal_is_told_as_it_is(documents: ReleaseDocuments, server: Server) -> None:
