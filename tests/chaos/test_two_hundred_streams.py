@@ -21,9 +21,9 @@ from harness.injector import Injector, injecting
 from harness.platform import Platform, running, wait_until
 
 STREAMS = 200
-WORDS = 40
+WORDS = 30
 SLOW: dict[str, Any] = {"kind": "trickle", "gap": 0.2, "bytes": 1 << 20}
-"""An event every 200 ms: eight seconds a stream."""
+"""An event every 200 ms: six seconds a stream."""
 CONTINUED = 0.99
 """Share of the broken streams that must go on."""
 PLENTY = {"requests_per_minute": 1_000_000, "tokens_per_minute": 1_000_000_000, "concurrent": 1000}

@@ -148,7 +148,7 @@ def test_until_it_is_spent_and_on_after_credit(
 
     deepseek = platform.request("GET", "/user/balance").json()
     assert deepseek["balance_infos"][0]["currency"] == "USD"
-    account.credit("0.02", "--grant")
+    account.credit("0.004", "--grant")
     wait_until(lambda: _served(ask(platform, model="odd"), served), "the credit has been told")
     for _ in range(5):
         assert _served(ask(platform), served)
@@ -276,6 +276,10 @@ def test_a_key_spends_no_more_than_its_budget(account: Account, platform: Platfo
 
     counted(platform, served)
     wait_until(is_counted, "what is left is what was not used")
+    talk = platform.request("POST", "/api/conversations", {"model": "m"}, key=made["key"]).json()["id"]
+    asked = {"content": "20 words", "stream": False, "max_tokens": 20}
+    said = platform.request("POST", f"/api/conversations/{talk}/messages", asked, key=made["key"])
+    assert (said.status, said.json()["error"]["code"]) == (402, "key_budget_exceeded"), said.body
     for victim in ("billing", "gateway"):
         kill(platform, victim)
     wait_until(lambda: _answers(platform, served), "the next gateway answers")
