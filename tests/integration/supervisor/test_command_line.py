@@ -129,9 +129,9 @@ def test_a_module_that_cannot_start(data, tmp_path):
 
 def test_not_ready_in_time(data, tmp_path):
     gate = tmp_path / "gate"
-    late = up("--timeout", "1", *behave(tmp_path, beta={"unready_until": str(gate)}), data=data)
+    late = up("--timeout", "3", *behave(tmp_path, beta={"unready_until": str(gate)}), data=data)
     assert late.returncode == 1
-    assert "not ready after 1 s: beta (model: loading 42 %)" in late.stderr
+    assert "not ready after 3 s: beta (model: loading 42 %)" in late.stderr
     assert moonpool("status", data=data).returncode == 1
     gate.touch()
     wait_until(lambda: all_ready(data))
