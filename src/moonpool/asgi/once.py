@@ -1,6 +1,6 @@
 """What a request asks for is done once, however often the request arrives.
 
-    claim ──► None: the first arrival ──► the change ──► done    all in one transaction, or nothing
+    claim ──► None: the first arrival ──► the change    in one transaction, or nothing
       └─────► what the first arrival made: answer from that
 
 A row per request stands in the service's own database, written with the change that it tells of: whoever is
@@ -10,8 +10,7 @@ long as it is there.
 
 import asyncio
 
-from sqlalchemy import Column, Double, Index, MetaData, String, Table, delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Column, Double, Index, MetaData, String, Table, delete, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from moonpool.asgi.caller import Caller
@@ -56,29 +55,33 @@ def asked(caller: Caller, body: bytes = b"") -> Asked | None:
 
 
 class Once:
-    """`claim` and `done` inside the transaction of the change; `run` in the background."""
+    """`claim` inside the transaction of the change; `run` in the background."""
 
     def __init__(self, table: Table, database: Database, clock: Clock) -> None:
         self._table = table
         self._database = database
         self._clock = clock
+        # As text: an `insert` of a dialect's own is compiled anew each time, which costs a millisecond.
+        names = [column.name for column in table.columns]
+        self._insert = text(
+            f"INSERT INTO {table.name} ({', '.join(names)}) VALUES (:{', :'.join(names)})"  # noqa: S608 - our own names
+            " ON CONFLICT DO NOTHING"
+        )
 
-    async def claim(self, connection: AsyncConnection, request: Asked | None) -> str | None:
-        """None for the first arrival, which must be followed by `done` or fail; else what that made. One that
-        arrives while another's transaction is open waits for it.
+    async def claim(self, connection: AsyncConnection, request: Asked | None, result: str) -> str | None:
+        """None for the first arrival, which makes `result` in this transaction, or fails; else what that one
+        has made: an id, or several. One that arrives while another's transaction is open waits for it.
 
         Raises Unprocessable when the name was another request's.
         """
         if request is None:
             return None
-        build = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-        row = {"name": request.name, "fingerprint": request.fingerprint, "result": ""}
-        new = build(self._table).values(**row, at=self._clock.time()).on_conflict_do_nothing()
-        if (await connection.execute(new)).rowcount:
+        row = {"name": request.name, "fingerprint": request.fingerprint, "result": result}
+        if (await connection.execute(self._insert, {**row, "at": self._clock.time()})).rowcount:
             return None
         columns = self._table.c.fingerprint, self._table.c.result
         query = select(*columns).where(self._table.c.name == request.name)
-        fingerprint, result = (await connection.execute(query)).one()
+        fingerprint, made = (await connection.execute(query)).one()
         if fingerprint != request.fingerprint:
             raise Unprocessable(
                 "this Idempotency-Key was used with another request",
@@ -86,10 +89,10 @@ class Once:
                 param="idempotency-key",
                 hint="Use a new key for each new request.",
             )
-        return str(result)
+        return str(made)
 
-    async def done(self, connection: AsyncConnection, request: Asked | None, result: str) -> None:
-        """`result` is what tells a later arrival what was made: an id, or several."""
+    async def replace(self, connection: AsyncConnection, request: Asked | None, result: str) -> None:
+        """Something else stands now for what the first arrival made."""
         if request is not None:
             change = update(self._table).where(self._table.c.name == request.name)
             await connection.execute(change.values(result=result))

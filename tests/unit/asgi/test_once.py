@@ -33,12 +33,13 @@ def once(parts: Any) -> Once:
 async def test_the_second_is_told_what_the_first_has_made(once: Once, parts: Any) -> None:
     name = asked(caller(), b"{}")
     async with parts.database.transaction() as connection:
-        assert await once.claim(connection, name) is None
-        await once.done(connection, name, "thing_1")
+        assert await once.claim(connection, name, "thing_1") is None
     async with parts.database.transaction() as connection:
-        assert await once.claim(connection, name) == "thing_1"
+        assert await once.claim(connection, name, "thing_2") == "thing_1"
         with pytest.raises(Unprocessable):
-            await once.claim(connection, asked(caller(), b'{"other":1}'))
+            await once.claim(connection, asked(caller(), b'{"other":1}'), "thing_3")
+        await once.replace(connection, name, "thing_4")
+        assert await once.claim(connection, name, "thing_5") == "thing_4"
 
 
 async def test_what_was_not_committed_was_not_done(once: Once, parts: Any) -> None:
@@ -46,13 +47,13 @@ async def test_what_was_not_committed_was_not_done(once: Once, parts: Any) -> No
 
     async def fail() -> None:
         async with parts.database.transaction() as connection:
-            assert await once.claim(connection, name) is None
+            assert await once.claim(connection, name, "thing_1") is None
             raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError):
         await fail()
     async with parts.database.transaction() as connection:
-        assert await once.claim(connection, name) is None
+        assert await once.claim(connection, name, "thing_2") is None
 
 
 async def test_two_at_the_same_time(once: Once, parts: Any) -> None:
@@ -60,12 +61,11 @@ async def test_two_at_the_same_time(once: Once, parts: Any) -> None:
 
     async def make(thing: str) -> str:
         async with parts.database.transaction() as connection:
-            before = await once.claim(connection, name)
+            before = await once.claim(connection, name, thing)
             if before is not None:
                 return before
             await asyncio.sleep(0)
             made.append(thing)
-            await once.done(connection, name, thing)
             return thing
 
     name = asked(caller(), b"{}")
@@ -77,8 +77,8 @@ async def test_two_at_the_same_time(once: Once, parts: Any) -> None:
 async def test_without_a_name_everything_is_new(once: Once, parts: Any) -> None:
     assert asked(caller(request_id="")) is None
     async with parts.database.transaction() as connection:
-        assert [await once.claim(connection, None) for _ in range(2)] == [None, None]
-        await once.done(connection, None, "thing")
+        assert [await once.claim(connection, None, "thing") for _ in range(2)] == [None, None]
+        await once.replace(connection, None, "thing")
 
 
 def test_a_replay_has_the_name_of_the_first_arrival() -> None:

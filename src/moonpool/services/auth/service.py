@@ -83,7 +83,7 @@ class AuthService:
                 granter_expires=own.expires_at if own else None,
                 granter_budget=own.budget if own else None,
             )
-            before = await self._once.claim(connection, asked)
+            before = await self._once.claim(connection, asked, key.id)
             if before is not None:
                 raise _created(before)
             await store.insert_key(
@@ -97,7 +97,6 @@ class AuthService:
                 created_by=caller.key or caller.user,
                 now=now,
             )
-            await self._once.done(connection, asked, key.id)
             stored = await store.find_key(connection, key.id)
         assert stored is not None
         if stored.budget is not None:

@@ -89,17 +89,15 @@ class Accounts:
             sequence = await ledger_store.begin(connection)
             book = (await ledger_store.books(connection, [tenant]))[tenant]
             before = None
-            done = await self.once.claim(connection, asked)
-            if done is not None:
-                entry = await ledger_store.entry(connection, tenant, done) or entry
-            elif wished.reference is not None:
+            if wished.reference is not None:
                 before = await ledger_store.find(connection, tenant, wished.kind, wished.reference)
-            if done is None and before is None:
+            done = await self.once.claim(connection, asked, (before or entry).id)
+            if done is not None:
+                entry, before = await ledger_store.entry(connection, tenant, done) or entry, None
+            elif before is None:
                 _check_cover(book, wished.kind, amount)
                 book.post(entry.lines)
                 await ledger_store.save(connection, [entry], {tenant: book}, sequence)
-            if done is None:
-                await self.once.done(connection, asked, (before or entry).id)
         self._posting.tell()
         if before is not None and sorted(before.lines) != sorted(entry.lines):
             raise Conflict(

@@ -46,13 +46,14 @@ async def _taken(
     connection: AsyncConnection, once: Once, conversation: str, new: Exchange
 ) -> Row[Any] | None:
     """The question as the service had stored it, which is gone now with its answer; None when it had not."""
+    ids = f"{new.question_id} {new.answer_id}"
     try:
-        before = await once.claim(connection, new.asked)
+        before = await once.claim(connection, new.asked, ids)
     except Unprocessable:  # the client had used its name for something else: this has none
         return None
-    await once.done(connection, new.asked, f"{new.question_id} {new.answer_id}")
     if before is None:
         return None
+    await once.replace(connection, new.asked, ids)
     question, _, answer = before.partition(" ")
     mine = messages.c.conversation == conversation
     found = select(messages).where(mine, messages.c.id == question)

@@ -56,11 +56,10 @@ class Store:
         row = {name: getattr(conversation, name) for name in _COLUMNS}
         owner = {"tenant": principal.tenant, "owner": principal.user}
         async with self.database.transaction() as connection:
-            before = await self.once.claim(connection, asked)
+            before = await self.once.claim(connection, asked, conversation.id)
             if before is not None:
                 return await owned_conversation(connection, principal, before)
             await connection.execute(insert(conversations).values(**row, **owner))
-            await self.once.done(connection, asked, conversation.id)
         return conversation
 
     async def conversation(self, principal: Principal, id: str) -> Conversation:
@@ -91,12 +90,11 @@ class Store:
     async def delete(self, principal: Principal, id: str, asked: Asked | None = None) -> None:
         """With all its messages; a running answer notices that its row is gone and stops."""
         async with self.database.transaction() as connection:
-            if await self.once.claim(connection, asked) is not None:
+            if await self.once.claim(connection, asked, id) is not None:
                 return
             await owned_conversation(connection, principal, id)
             await connection.execute(delete(messages).where(messages.c.conversation == id))
             await connection.execute(delete(conversations).where(conversations.c.id == id))
-            await self.once.done(connection, asked, id)
 
     async def message(self, principal: Principal, conversation: str, id: str) -> Message:
         async with self.database.snapshot() as connection:
@@ -131,15 +129,14 @@ class Store:
         Raises NotFound, and Conflict while another answer of the conversation is running.
         """
         now = self._clock.time()
+        ids = new_id("msg", self._clock), new_id("msg", self._clock)
         try:
             async with self.database.transaction() as connection:
-                before = await self.once.claim(connection, asked)
+                before = await self.once.claim(connection, asked, " ".join(ids))
                 if before is not None:
                     answers = Again(connection, instance=self._instance, now=now)
                     return await answers.begin(await owned_conversation(connection, principal, id), before)
-                begun = await self._begin(connection, principal, id, new, default_model, now)
-                await self.once.done(connection, asked, f"{begun.question.id} {begun.answer.id}")
-                return begun
+                return await self._begin(connection, principal, id, new, default_model, now, ids)
         except IntegrityError:  # `messages_running`: another instance was faster
             raise _busy() from None
 
@@ -151,6 +148,7 @@ class Store:
         new: NewMessage,
         default_model: str,
         now: float,
+        ids: tuple[str, str],
     ) -> Begun:
         conversation = await owned_conversation(connection, principal, id)
         await expire(connection, now, conversation=id)
@@ -161,7 +159,7 @@ class Store:
         rows = await latest(connection, id)
         position = rows[0].position + 1 if rows else 0
         question = Message(
-            id=new_id("msg", self._clock),
+            id=ids[0],
             conversation=id,
             parent=rows[0].id if rows else None,
             role="user",
@@ -171,7 +169,7 @@ class Store:
             updated_at=now,
         )
         answer = Message(
-            id=new_id("msg", self._clock),
+            id=ids[1],
             conversation=id,
             parent=question.id,
             role="assistant",

@@ -67,12 +67,11 @@ class Store:
         """Keep the job; or give the one that the same request has made before."""
         row = {"id": job.id, "tenant": principal.tenant, "user": principal.user}
         async with self._database.transaction() as connection:
-            before = await self.once.claim(connection, asked)
+            before = await self.once.claim(connection, asked, job.id)
             if before is not None:
                 return await _find(connection, principal.tenant, before)
             await connection.execute(insert(jobs).values(**row, **_content(job)))
             await _append(connection, job.id, events)
-            await self.once.done(connection, asked, job.id)
             return job
 
     async def find(self, tenant: str, id: str) -> Job:
