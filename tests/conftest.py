@@ -2,6 +2,7 @@
 application in this process, as a caller with a signed context."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import import_module
@@ -114,18 +115,39 @@ class Service:
 
 
 MakeParts = Callable[..., Awaitable[Parts]]
+Fresh = Callable[[str, Path], Awaitable[None]]
 RunService = Callable[[Parts], Awaitable[Service]]
 
 
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Fresh:
+    """Puts a service's empty database to a path: migrated once a session, and copied from then on."""
+    folder = tmp_path_factory.mktemp("fresh")
+
+    async def put(name: str, path: Path) -> None:
+        kept = folder / f"{name}.db"
+        if not kept.exists():
+            database = SqliteDatabase(kept, service_migrations(name))
+            await database.start()
+            await database.stop()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(kept, path)
+
+    return put
+
+
 @pytest.fixture
-async def make_parts(tmp_path: Path) -> AsyncIterator[MakeParts]:
+async def make_parts(tmp_path: Path, fresh: Fresh) -> AsyncIterator[MakeParts]:
     """`await make_parts("auth", clock=…)`: Parts with a started SQLite database below `tmp_path`.
 
     Called again for the same name it opens the same data, as a restarted service would."""
     async with AsyncExitStack() as stack:
 
         async def make(name: str, **overrides: Any) -> Parts:
-            database = SqliteDatabase(tmp_path / "db" / f"{name}.db", service_migrations(name))
+            path = tmp_path / "db" / f"{name}.db"
+            if not path.exists():
+                await fresh(name, path)
+            database = SqliteDatabase(path, service_migrations(name))
             await database.start()
             stack.push_async_callback(database.stop)
             fields: dict[str, Any] = {
