@@ -199,8 +199,18 @@ class Stream:
     # ── for the producer ───────────────────────────────────────────────────────────────────────────
 
     def feed(self, data: bytes) -> None:
-        if self._flowing:
-            self._pass(data)
+        if self._flowing:  # as `_pass`, which would be a frame more for every event
+            if self._transforms:
+                try:
+                    for transform in self._transforms:
+                        data = transform.chunk(data)
+                        if not data:
+                            return
+                except Exception as error:  # noqa: BLE001 - see _as_ours
+                    self._break(_as_ours(error))
+                    return
+            if self._sink is not None:  # a transform may have made the consumer cancel
+                self._sink.write(data)
         elif self.outcome is None and not self._ended:
             self._held.append(data)
             self._held_size += len(data)
@@ -235,24 +245,17 @@ class Stream:
     # ── inside ─────────────────────────────────────────────────────────────────────────────────────
 
     def _pass(self, data: bytes) -> None:
-        sink = self._sink
-        if sink is None or self.outcome is not None:
+        """To the sink, in `connect`, which holds back what comes meanwhile."""
+        try:
+            for transform in self._transforms:
+                data = transform.chunk(data)
+                if not data:
+                    return
+        except Exception as error:  # noqa: BLE001 - see _as_ours
+            self._break(_as_ours(error))
             return
-        if self._transforms:
-            try:
-                for transform in self._transforms:
-                    data = transform.chunk(data)
-                    if not data:
-                        return
-            except Exception as error:  # noqa: BLE001 - see _as_ours
-                self._break(_as_ours(error))
-                return
-            if self._over():  # a transform may have made the consumer cancel
-                return
-        sink.write(data)
-
-    def _over(self) -> bool:
-        return self.outcome is not None
+        if self._sink is not None:  # a transform may have made the consumer cancel
+            self._sink.write(data)
 
     def _end(self) -> None:
         sink = self._sink

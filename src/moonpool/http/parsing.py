@@ -233,7 +233,7 @@ class RequestParser:
             check_host(host, required=not http10)
             self._host = host
         names = b"".join(headers)
-        if b"_" in names or CONTEXT_PREFIX in names:
+        if names.find(b"_") >= 0 or names.find(CONTEXT_PREFIX) >= 0:  # `in` takes three times as long
             check_names(headers, self._accepted)
         coding = headers.get(b"transfer-encoding")
         close = http10

@@ -10,6 +10,9 @@ HEADER_BYTES = 64 * 1024
 HEADER_COUNT = 200
 """Twice what the edge grants clients: providers add many fields, but not without end."""
 
+REFUSALS = (httptools.HttpParserError, httptools.HttpParserUpgrade)
+"""What llhttp raises."""
+
 
 class ResponseParser:
     """Reads answers one after the other.
@@ -21,7 +24,6 @@ class ResponseParser:
     __slots__ = (
         "_append",
         "_fed",
-        "_feed",
         "_head_only",
         "_headers",
         "_informational",
@@ -33,6 +35,7 @@ class ResponseParser:
         "keep_alive",
         "length",
         "on_body",
+        "pass_body",
         "status",
         "surplus",
         "until_close",
@@ -47,7 +50,7 @@ class ResponseParser:
 
     def _restart(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
-        self._feed = self._parser.feed_data
+        self.pass_body = self._parser.feed_data
 
     def begin(self, *, head_only: bool) -> None:
         """Expect the answer to a new request; `head_only` when that is a HEAD."""
@@ -64,35 +67,40 @@ class ResponseParser:
         self.status = 0
 
     def feed(self, data: bytes) -> None:
-        """Raises UpstreamMalformed; the parser is of no use afterwards."""
+        """Raises UpstreamMalformed; the parser is of no use afterwards.
+
+        Once `head_complete`, `pass_body` does the same without a frame of ours: `failure` tells of what it
+        raises.
+        """
         self._fed += len(data)
         try:
-            self._feed(data)
-        except httptools.HttpParserUpgrade:
-            raise UpstreamMalformed("the endpoint changed the protocol unasked") from None
-        except httptools.HttpParserError as error:
-            if self.complete:
-                self.surplus = True
-                return
-            cause = error.__context__
-            if isinstance(cause, UpstreamMalformed):
-                raise cause from None
-            raise UpstreamMalformed(f"the endpoint's answer is not well-formed HTTP: {error}") from None
+            self.pass_body(data)
+        except REFUSALS as error:
+            failure = self.failure(error)
+            if failure is not None:
+                raise failure from None
+            return
         if not self.head_complete and self._fed > HEADER_BYTES:
             raise UpstreamMalformed("the endpoint's headers are too large")
         if self._head_only and self.chunks:
             self.chunks.clear()
             self.surplus = True
-        if self._headers and self.head_complete:
-            self._check_trailers()
+
+    def failure(self, error: Exception) -> UpstreamMalformed | None:
+        """What llhttp's refusal means; None for what came after the answer's end, which is `surplus`."""
+        if isinstance(error, httptools.HttpParserUpgrade):
+            return UpstreamMalformed("the endpoint changed the protocol unasked")
+        if self.complete:
+            self.surplus = True
+            return None
+        cause = error.__context__
+        if isinstance(cause, UpstreamMalformed):
+            return cause
+        return UpstreamMalformed(f"the endpoint's answer is not well-formed HTTP: {error}")
 
     def close(self) -> None:
         """Nothing will be fed any more: opens the circle with llhttp, so that both are freed at once."""
-        del self._parser, self._feed
-
-    def _check_trailers(self) -> None:
-        if len(self._headers) > HEADER_COUNT:
-            raise UpstreamMalformed("the endpoint's trailers are too large")
+        del self._parser, self.pass_body
 
     # ── llhttp's callbacks ─────────────────────────────────────────────────────────────────────────
 
@@ -103,6 +111,8 @@ class ResponseParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers.append((name.lower(), value.rstrip()))
+        if self.head_complete and len(self._headers) > HEADER_COUNT:
+            raise UpstreamMalformed("the endpoint's trailers are too large")
 
     def on_headers_complete(self) -> None:
         if self.complete:

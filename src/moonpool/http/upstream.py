@@ -22,7 +22,7 @@ from moonpool.core.errors import (
 )
 from moonpool.core.message import Request, Response
 from moonpool.http.framing import bodiless
-from moonpool.http.receiving import ResponseParser
+from moonpool.http.receiving import REFUSALS, ResponseParser
 from moonpool.http.sending import RequestSink, streamed_length
 
 COLLECT_LIMIT = 1024 * 1024
@@ -95,7 +95,31 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        if self._waiter is None and self._stream is None:
+        stream = self._stream
+        if stream is None:
+            self._begin_answer(data)
+            return
+        self._fresh = True
+        parser = self._parser
+        try:
+            parser.pass_body(data)
+        except REFUSALS as error:
+            failure = parser.failure(error)
+            if failure is not None:
+                self._deliver_pending()
+                self._fail(failure)
+                return
+        chunks = self._chunks
+        if chunks:
+            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            chunks.clear()
+            stream.feed(data)
+        if parser.complete and stream is self._stream:
+            self._finish()
+            stream.finish()
+
+    def _begin_answer(self, data: bytes) -> None:
+        if self._waiter is None:
             self.abort()  # bytes nobody asked for
             return
         self._heard = self._fresh = True
@@ -103,27 +127,17 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             parser.feed(data)
         except UpstreamMalformed as error:
-            self._deliver_pending()
             self._fail(error)
             return
-        if parser.head_complete:
-            self._progress(parser)
-
-    def _progress(self, parser: ResponseParser) -> None:
-        stream = self._stream
-        if stream is None:
-            if parser.complete:
-                self._complete_whole(parser)
-                return
-            if parser.length is not None and parser.length <= COLLECT_LIMIT and not self._is_events(parser):
-                return
-            stream = self._open_stream(parser)
-            if stream is None:
-                return
-        self._deliver_pending()
-        if parser.complete and stream is self._stream:
-            self._finish()
-            stream.finish()
+        if not parser.head_complete:
+            return
+        if parser.complete:
+            self._complete_whole(parser)
+            return
+        if parser.length is not None and parser.length <= COLLECT_LIMIT and not self._is_events(parser):
+            return
+        if self._open_stream(parser) is not None:
+            self._deliver_pending()
 
     @staticmethod
     def _is_events(parser: ResponseParser) -> bool:

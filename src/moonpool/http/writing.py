@@ -12,6 +12,8 @@ from moonpool.http.framing import bodiless, status_line
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CHUNK = b"0\r\n\r\n"
+_SIZES = tuple(b"%x\r\n" % size for size in range(1024))
+"""The first lines of chunks of usual size: to format one costs more than all else that frames it."""
 _OURS = frozenset(
     {b"connection", b"content-length", b"date", b"keep-alive", b"server", b"transfer-encoding", b"upgrade"}
 )
@@ -120,14 +122,16 @@ class Relay:
 
     def write(self, data: bytes) -> None:
         if self._left is None:
-            if self._delimited:
-                if not data:
-                    return  # an empty chunk would be the end
-                self._tail = data
-                self._output.write(b"%x\r\n%b\r\n" % (len(data), data))
-            else:
-                self._tail = data
+            if not data:
+                return  # an empty chunk would be the end
+            self._tail = data
+            size = len(data)
+            if not self._delimited:
                 self._output.write(data)
+            elif size < len(_SIZES):
+                self._output.write(_SIZES[size] + data + b"\r\n")
+            else:
+                self._output.write(b"%x\r\n%b\r\n" % (size, data))
         elif len(data) <= self._left:
             self._left -= len(data)
             self._output.write(data)

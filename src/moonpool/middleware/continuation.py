@@ -3,50 +3,42 @@
     endpoint ──► Follower.chunk ──► whole events, without their token lines ──► client
                      └─ Transcript, when it is asked for
 
-A relayed event is not read: events are kept as they came, packed in batches (the same again and again but for
-one word, they take a dozen bytes each), and read only when a stream breaks. An event that was not forwarded
-whole is not part of the answer.
+A relayed event is not read: events are kept (`KeptEvents`), and read only when a stream breaks. An event that
+was not forwarded whole is not part of the answer.
 """
 
 import re
-import zlib
 
 import msgspec
 
 from moonpool.contracts.continuation import MARK
 from moonpool.core.errors import BadRequest, MoonpoolError, StreamTruncated, UpstreamError, UpstreamMalformed
 from moonpool.http.sse import EVENT_LIMIT, data_of
+from moonpool.middleware.kept_events import KeptEvents
 from moonpool.middleware.transcript import Transcript
 from moonpool.openai.errors import ErrorBody
 from moonpool.openai.formats import TextFormat
 from moonpool.openai.schema import ChatCompletionRequest, CompletionRequest
 
-BATCH = 16
-"""Chunks that are packed together: 0.5 µs each; less would cost more, more would keep more."""
-LARGE = 4096
-"""Bytes of a chunk that is packed by itself."""
 BRACE = ord("}")
 LIMIT = 8 * 1024 * 1024
 """Bytes of events, some 30,000 tokens, beyond which an answer is not continued."""
-WINDOW = 13
-"""Two to this power bytes are looked back on when packing: a batch of usual chunks."""
 
 _TOKEN_LINES = re.compile(MARK + rb"[^\n]*")
 _ERROR = b'{"error"'
 _error = msgspec.json.Decoder(ErrorBody)
-_ERRORS = (b"data: " + _ERROR, b"data:" + _ERROR, b"data:  " + _ERROR)
+_EARLY = len(b"data:  " + _ERROR)
+"""Bytes of an event within which its object would begin with an error."""
 
 
 class Follower:
     """The transform that lets whole events of one stream into the transcript and on. `traced`: it may have
     lines of tokens."""
 
-    __slots__ = ("_held", "_packed", "_raw", "_size", "_traced", "_transcript")
+    __slots__ = ("_held", "_kept", "_traced", "_transcript")
 
     def __init__(self, transcript: Transcript, *, traced: bool) -> None:
-        self._raw: list[bytes] = []
-        self._packed: list[bytes] = []
-        self._size = 0
+        self._kept = KeptEvents()
         self._held = b""
         self._traced = traced
         self._transcript = transcript
@@ -58,7 +50,7 @@ class Follower:
             if not data:
                 return b""
         end, last = data.find(b"\n"), len(data) - 2
-        if end == last and not data.startswith(_ERRORS):
+        if end == last and data.find(_ERROR, 0, _EARLY) < 0:
             if data[last - 1] != BRACE:
                 _look_for_cut_json(data)
             passed = data
@@ -68,10 +60,10 @@ class Follower:
             passed = data[:end] + b"\n\n" if self._traced else data
         else:
             passed = self._several(data)
-        raw = self._raw
-        if len(raw) >= BATCH or last > LARGE:
-            self._pack()
-        raw.append(data)
+        kept = self._kept
+        if kept.size > LIMIT:
+            self._give_up()
+        kept.add(data)
         return passed
 
     def finish(self) -> bytes:
@@ -82,8 +74,8 @@ class Follower:
         last, self._held = self._held.strip(), b""
         last = last + b"\n\n" if last in {b"data: [DONE]", b"data:[DONE]"} else b""
         if last:
-            self._raw.append(last)
-        if last or (self._raw and self._raw[-1].endswith(b"[DONE]\n\n")):
+            self._kept.add(last)
+        if last or self._kept.last.endswith(b"[DONE]\n\n"):
             self._transcript.done = True
             return last
         transcript = self.read()
@@ -94,24 +86,15 @@ class Follower:
     def read(self) -> Transcript:
         """The transcript of all that was let through."""
         transcript = self._transcript
-        batches = [zlib.decompress(batch) for batch in self._packed]
-        for data in [*batches, *self._raw]:
+        for data in self._kept.take():
             for event in _events(data):
                 transcript.read(event)
-        self._packed.clear()
-        self._raw.clear()
         return transcript
 
-    def _pack(self) -> None:
-        data = b"".join(self._raw)
-        self._raw.clear()
-        self._size += len(data)
-        if self._size > LIMIT:
-            self._packed.clear()
-            self._transcript.give_up("it is too long")
-            return
-        packer = zlib.compressobj(1, wbits=WINDOW, memLevel=5)
-        self._packed.append(packer.compress(data) + packer.flush())
+    def _give_up(self) -> None:
+        self._kept.clear()
+        self._kept.size = 0
+        self._transcript.give_up("it is too long")
 
     def _whole(self, data: bytes) -> bytes:
         data = self._held + data

@@ -98,27 +98,20 @@ class ChunkScan:
 
     def feed(self, data: bytes) -> bytes:
         """The whole events that are complete by now. Raises UpstreamMalformed when one has no end."""
-        if self._held:
-            data = self._held + data
-            self._held = b""
-        if b"\r" in data:
-            data = self._without_carriage_returns(data)
-        if not data.endswith(b"\n\n"):
-            end = data.rfind(b"\n\n")
-            cut = 0 if end < 0 else end + 2
-            self._held = data[cut:] + self._held
-            if len(self._held) > EVENT_LIMIT:
-                raise UpstreamMalformed(f"an event is larger than {EVENT_LIMIT} bytes")
-            if not cut:
+        # `find`, not `in`: that tries bytes as a number first, and takes three times as long.
+        if self._held or not data.endswith(b"\n\n") or data.find(b"\r") >= 0:
+            data = self._whole(data)
+            if not data:
                 self.noteworthy = False
                 return b""
-            data = data[:cut]
-        self.events += data.count(b"\ndata:") + data.startswith(b"data:")
-        if b"[DONE]" in data and (b"data: [DONE]\n" in data or b"data:[DONE]\n" in data):
+        self.events += data.startswith(b"data:")
+        if data.find(b"\n") != len(data) - 2:
+            self.events += data.count(b"\ndata:")
+        if data.find(b"[DONE]") >= 0 and (b"data: [DONE]\n" in data or b"data:[DONE]\n" in data):
             self.done = True
             self.events -= 1
-        self.noteworthy = b'"usage":{' in data or b'"usage": {' in data
-        if b'"error"' in data:
+        self.noteworthy = data.rfind(b'"usage":{') >= 0 or data.rfind(b'"usage": {') >= 0
+        if data.find(b'"error"') >= 0:
             self._look_for_error(data)
         return data
 
@@ -133,6 +126,22 @@ class ChunkScan:
     def split(self, events: bytes) -> list[bytes]:
         """The single events of what `feed` returned."""
         return [part + b"\n\n" for part in events.split(b"\n\n")[:-1]]
+
+    def _whole(self, data: bytes) -> bytes:
+        """What is whole by now; the rest is held."""
+        data = self._held + data
+        self._held = b""
+        if b"\r" in data:
+            data = self._without_carriage_returns(data)
+        if data.endswith(b"\n\n"):
+            return data
+        cut = data.rfind(b"\n\n") + 2
+        if cut == 1:
+            cut = 0
+        self._held = data[cut:] + self._held
+        if len(self._held) > EVENT_LIMIT:
+            raise UpstreamMalformed(f"an event is larger than {EVENT_LIMIT} bytes")
+        return data[:cut]
 
     def _without_carriage_returns(self, data: bytes) -> bytes:
         if data.endswith(b"\r"):

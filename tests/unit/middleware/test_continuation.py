@@ -6,7 +6,7 @@ import pytest
 from moonpool.contracts.continuation import Begun, Untold
 from moonpool.core.errors import BadRequest, StreamTruncated, UpstreamError, UpstreamMalformed
 from moonpool.http.sse import EVENT_LIMIT
-from moonpool.middleware.continuation import BATCH, LIMIT, Follower, continuable, never
+from moonpool.middleware.continuation import LIMIT, Follower, continuable, never
 from moonpool.middleware.transcript import Transcript
 from moonpool.openai.parse import parse
 from moonpool.openai.schema import ChatCompletionRequest, CompletionRequest
@@ -70,16 +70,6 @@ def test_without_tokens_the_events_with_text_are_counted() -> None:
 def test_a_completion_has_its_text_elsewhere() -> None:
     event = b'data: {"id":"t","choices":[{"index":0,"text":"Oh","finish_reason":null}]}\n\n'
     assert follow(event)[1].text == "Oh"
-
-
-def test_long_streams_are_kept_small() -> None:
-    event = chunk({"content": "word "}, line=b":k=1234\n")
-    follower = Follower(Transcript(), traced=True)
-    for _ in range(BATCH * 10):
-        follower.chunk(event)
-    assert len(follower._raw) <= BATCH
-    assert sum(map(len, follower._packed)) < len(event) * BATCH
-    assert follower.read().begun().answer == [1234] * BATCH * 10
 
 
 def test_how_far_it_came() -> None:
@@ -166,7 +156,7 @@ def test_what_is_too_long_is_not_kept() -> None:
     large = chunk({"content": "x" * (LIMIT // 40)}, line=b":k=1\n")
     for _ in range(50):
         assert follower.chunk(large)
-    assert follower._packed == []
+    assert follower._kept.size < LIMIT
     assert continuable(CHAT, follower.read(), local=True) == "it is too long"
     follower.chunk(DONE)
     assert follower.finish() == b""
