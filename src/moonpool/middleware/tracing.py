@@ -91,7 +91,9 @@ class Tracing:
         if b"traceparent" in headers:
             place = parse(headers[b"traceparent"], headers.get(b"tracestate", b""))
             if place is not None:
-                ctx.trace_id, ctx.parent_id, ctx.trace_flags, ctx.trace_state = place
+                ctx.trace_id, ctx.parent_id, ctx.trace_flags, state = place
+                if state:
+                    ctx.trace_state = state
                 return
         ctx.trace_flags = self._sampler.flags(ctx.trace_id, ctx.started)
 

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from moonpool.core.clock import ManualClock
@@ -26,3 +29,25 @@ def test_contexts_share_nothing() -> None:
     assert (other.decisions, other.parameters, other.attempts, other.flags) == ([], {}, [], [])
     assert (other.service, other.model, other.last_tier) == ("", "", True)
     assert other.principal is ANONYMOUS
+
+
+def test_contexts_of_usual_requests_stay_small() -> None:
+    """In a fresh interpreter, whose first requests set nothing: what they set must not matter."""
+    program = """
+import tracemalloc
+from moonpool.core.context import USUAL, Context
+
+def usual():
+    ctx = Context()
+    for name in USUAL:
+        setattr(ctx, name, None)
+    return ctx
+
+few = [Context() for _ in range(100)]
+usual()
+tracemalloc.start()
+kept = [usual() for _ in range(100)]
+print(tracemalloc.get_traced_memory()[0] // 100)
+"""
+    size = int(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout)
+    assert size < 700, f"{size} bytes a context: its attributes have left the layout that contexts share"
