@@ -92,6 +92,7 @@ class Client:
             connection = await self._awake(pool, connection, connect_timeout)
         reused = connection.served > 0
         waiter = connection.begin(request, data, first_byte_timeout, idle_timeout)
+        del data  # thousands may wait here: rendered again should it have to be sent again
         if not self._fast:
             self._watch_closely()
         try:
@@ -104,6 +105,7 @@ class Client:
             if not reused or connection.heard or not repeatable:
                 raise
         connection = await pool.fresh(connect_timeout)
+        data = render_request(address, request)
         return await self._exchange(connection, request, data, first_byte_timeout, idle_timeout)
 
     async def _exchange(

@@ -10,7 +10,7 @@ token limit and metering, so no usage event is written for it; its `usage` is th
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 
 import msgspec
@@ -78,14 +78,25 @@ class AnswerCache:
     def applies(self, route: Route) -> bool:
         return route.cached is not None and route.schema != ""
 
-    async def __call__(self, ctx: Context, request: Request, next: Handler) -> Response:
+    def __call__(self, ctx: Context, request: Request, next: Handler) -> Awaitable[Response]:
         policy: Cached = ctx.route.cached
         headers = request.headers
         mode, control = _mode(headers[NAME]) if NAME in headers else None, headers.get(b"cache-control")
         if mode is None and not (policy.every or deterministic(ctx.payload)):
             mode = b"off"
         if mode == b"off" and control is None:
-            return await _past(ctx, request, next)
+            return _past(ctx, request, next)
+        return self._as_wished(policy, mode, control, ctx, request, next)
+
+    async def _as_wished(
+        self,
+        policy: Cached,
+        mode: bytes | None,
+        control: bytes | None,
+        ctx: Context,
+        request: Request,
+        next: Handler,
+    ) -> Response:
         wished = wishes(control)
         if mode == b"off" or wished.no_store or not ctx.principal.tenant:
             return _not_kept(ctx) if wished.only_if_cached else await _past(ctx, request, next)

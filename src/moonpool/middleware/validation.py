@@ -37,7 +37,7 @@ class Validation:
                 "the request has no body", code="missing_body", hint="Send a JSON object as the body."
             )
         content_type = request.headers.get(b"content-type")
-        if content_type is not None and b"json" not in content_type.lower():
+        if content_type is not None and content_type.lower().find(b"json") < 0:
             raise BadRequest(
                 "the body's content type is not JSON",
                 code="unsupported_content_type",
