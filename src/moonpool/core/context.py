@@ -85,6 +85,8 @@ class Context:
     """Told now and then by metering how many tokens of a stream have come, in all."""
     usage_wanted = True
     """Whether the client asked for the usage chunk of a stream."""
+    letter = False
+    """Whether this is a dead letter on its way again: its usage is counted when it is done, not before."""
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self.clock = clock

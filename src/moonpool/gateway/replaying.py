@@ -52,6 +52,7 @@ class Replayer:
             raise NotFound(f"no service has {sent.method} {sent.path} any more", code="unknown_url")
         ctx = Context(self._clock)
         ctx.request_id = letter.note.request_id
+        ctx.letter = True
         ctx.service = entry.service
         ctx.route = entry.route
         ctx.parameters = parameters

@@ -90,9 +90,9 @@ class Client:
             connection = await pool.connect(connect_timeout)
         elif self._clock.monotonic() - connection.idle_since > _RESTED:
             connection = await self._awake(pool, connection, connect_timeout)
-        reused = connection.served > 0
         waiter = connection.begin(request, data, first_byte_timeout, idle_timeout)
-        del data  # thousands may wait here: rendered again should it have to be sent again
+        again = request if _repeatable(connection, request) else None
+        del data, request  # thousands may wait here: none with a copy of what it has sent
         if not self._fast:
             self._watch_closely()
         try:
@@ -101,12 +101,11 @@ class Client:
             connection.drop(waiter)
             raise
         except ConnectionReset:
-            repeatable = isinstance(request.body, bytes) and request.method in IDEMPOTENT
-            if not reused or connection.heard or not repeatable:
+            if again is None or connection.heard:
                 raise
         connection = await pool.fresh(connect_timeout)
-        data = render_request(address, request)
-        return await self._exchange(connection, request, data, first_byte_timeout, idle_timeout)
+        data = render_request(address, again)
+        return await self._exchange(connection, again, data, first_byte_timeout, idle_timeout)
 
     async def _exchange(
         self,
@@ -184,3 +183,8 @@ class Client:
         delay = _TICK if self._fast else _IDLE_TICK
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(delay, self._sweep) if self._pools and not self._closed else None
+
+
+def _repeatable(connection: UpstreamConnection, request: Request) -> bool:
+    """Whether it may be sent once more when the connection is found closed (RFC 9110 §9.2.2)."""
+    return connection.served > 0 and request.method in IDEMPOTENT and isinstance(request.body, bytes)

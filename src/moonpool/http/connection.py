@@ -8,7 +8,6 @@ Times are judged in `sweep`, which the server calls about once a second: no time
 
 import asyncio
 import logging
-from collections import deque
 from typing import cast
 
 from moonpool.core.body import Outcome, Stream
@@ -55,7 +54,7 @@ class Connection(asyncio.Protocol):
         self._host = host
         self._loop = loop
         self.peer = ""
-        self._queue: deque[Turn] = deque()
+        self._queue: list[Turn] = []  # a deque would take half a kilobyte, empty
         self._active: Turn | None = None
         self._task: asyncio.Task[None] | None = None
         self._relay: Relay | None = None
@@ -192,7 +191,7 @@ class Connection(asyncio.Protocol):
         self._task = self._loop.create_task(self._answer(turn))
 
     def _begin_next(self) -> None:
-        turn = self._queue.popleft()
+        turn = self._queue.pop(0)
         self._begin(turn)
         self._set_reading()
         if turn.receiving:

@@ -125,13 +125,15 @@ class Attempts:
             if ctx.deadline is not None:
                 first_byte = ctx.deadline.bound(now, wanted)
                 held.hurried = first_byte < wanted
-            response = await self._client.send(
+            sending = self._client.send(
                 endpoint.address,
                 request,
                 connect_timeout=timeouts.connect,
                 first_byte_timeout=first_byte,
                 idle_timeout=timeouts.between_bytes,
             )
+            del request  # thousands may wait for their answers: none with a copy of what it has sent
+            response = await sending
             held.record.status = response.status
             body = response.body
             if isinstance(body, Stream):

@@ -6,6 +6,9 @@ first byte and now and then after that, so that a gateway killed in the middle l
 
 Usage is what the endpoint reports. It is always asked for (`stream_options.include_usage`), and kept
 from clients that did not ask. An endpoint that reports none is metered by counting events, marked so.
+
+A dead letter that is sent again is counted when it is done: what is broken off is sent once more, under the
+same id, and its real usage must not meet that of a part.
 """
 
 import asyncio
@@ -41,7 +44,7 @@ class Metering:
         try:
             response = await next(ctx, request)
         except asyncio.CancelledError:
-            if ctx.attempts:  # an endpoint was working on it when the client left
+            if ctx.attempts and not ctx.letter:  # an endpoint was working on it when the client left
                 ctx.usage = _guess(ctx, 0)
                 event = usage_event(ctx, ctx.usage, streamed=False, outcome="cancelled", estimated=True)
                 self._journal.close(event.id, _encode(event))
@@ -101,7 +104,7 @@ class StreamMeter:
         self._journal = journal
         self._scan = ChunkScan()
         self._usage: Usage | None = None
-        self._opened = False
+        self._opened = ctx.letter
         self._journalled = False
         self._next_mark = PROGRESS_EVERY
 
@@ -119,7 +122,8 @@ class StreamMeter:
             passed = self._look_closer(passed)
         if scan.events >= self._next_mark:
             self._next_mark = scan.events + PROGRESS_EVERY
-            self._journal.progress(self._ctx.request_id, scan.events)
+            if not self._ctx.letter:
+                self._journal.progress(self._ctx.request_id, scan.events)
             if self._ctx.progress is not None:
                 self._ctx.progress(scan.events)
             if self._ctx.produced is not None:
@@ -137,7 +141,7 @@ class StreamMeter:
         return last
 
     def settled(self, outcome: Outcome, error: Exception | None) -> None:
-        if not self._journalled:
+        if not (self._journalled or self._ctx.letter):
             self._close("cancelled" if outcome is Outcome.CANCELLED else "failed")
 
     def _look_closer(self, events: bytes) -> bytes:
@@ -175,7 +179,7 @@ class AnswerMeter:
         self._journalled = False
 
     def chunk(self, data: bytes) -> bytes:
-        if not self._size:
+        if not (self._size or self._ctx.letter):
             event = usage_event(
                 self._ctx, _guess(self._ctx, 0), streamed=False, outcome="interrupted", estimated=True
             )
@@ -192,7 +196,7 @@ class AnswerMeter:
         return b""
 
     def settled(self, outcome: Outcome, error: Exception | None) -> None:
-        if not self._journalled:
+        if not (self._journalled or self._ctx.letter):
             self._close("cancelled" if outcome is Outcome.CANCELLED else "failed", None)
 
     def _close(self, outcome: str, usage: Usage | None) -> None:

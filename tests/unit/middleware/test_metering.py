@@ -277,3 +277,33 @@ async def test_a_client_that_leaves_before_a_whole_answer(make_ctx, journal, att
         assert (event.outcome, event.estimated, event.usage.prompt_tokens) == ("cancelled", True, 12)
     else:
         assert not journal.closed
+
+
+@pytest.mark.parametrize("content_type", [b"text/event-stream", b"application/json"])
+@pytest.mark.parametrize("end", [lambda body: body.cancel(), lambda body: body.fail(StreamStalled("x"))])
+async def test_a_letter_that_is_broken_off_is_counted_when_it_is_sent_again(
+    make_ctx, journal, sink, end, content_type: bytes
+) -> None:
+    ctx = make_ctx(prompt_tokens=12, letter=True)
+    pieces = [TEXT] * (PROGRESS_EVERY + 1)
+    end(await stream(ctx, journal, sink, *pieces, content_type=content_type))
+    assert (journal.opened, journal.marks, journal.closed) == ({}, [], [])
+    assert ctx.usage is None
+
+
+async def test_a_letter_that_is_done_is_counted(make_ctx, journal, sink) -> None:
+    body = await stream(make_ctx(letter=True), journal, sink, TEXT, USAGE, DONE)
+    body.finish()
+    assert only(journal).usage == REPORTED
+
+
+async def test_a_letter_is_not_counted_while_its_whole_answer_is_awaited(make_ctx, journal) -> None:
+    ctx = make_ctx(prompt_tokens=12, letter=True)
+
+    async def next(ctx, request) -> Response:
+        ctx.attempts = [Attempt("inference-0", "v1", 0.0)]
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await Metering(journal)(ctx, REQUEST, next)
+    assert not journal.closed
