@@ -70,17 +70,14 @@ class InferenceUpstream:
         candidate = self._pick(ctx, answer)
         if not candidate.endpoint.ready and candidate.endpoint.internal and self._restarts is not None:
             candidate = await self._restarted(ctx, self._restarts, candidate)
-        response = await self._ask(ctx, request, candidate, answer)
+        response = await self._ask(ctx, request, answer, candidate)
         endpoint = candidate.endpoint
         if not endpoint.internal:
             response.headers = [field for field in response.headers if field[0] in FROM_EXTERNAL]
         response.headers.append((b"x-moonpool-release", f"{INFERENCE}@{endpoint.release}".encode()))
         body = response.body
         if ctx.streamed and isinstance(body, Stream) and response.status == 200:
-
-            def go_on(candidate: Candidate, transcript: Transcript) -> Awaitable[Response]:
-                return self._ask(ctx, request, candidate, answer, transcript)
-
+            go_on = partial(self._ask, ctx, request, answer)
             response.body = self._migration.follow(ctx, candidate, body, go_on)
         return response
 
@@ -88,8 +85,8 @@ class InferenceUpstream:
         self,
         ctx: Context,
         request: Request,
-        candidate: Candidate,
         answer: int,
+        candidate: Candidate,
         begun: Transcript | None = None,
     ) -> Awaitable[Response]:
         """One attempt at `candidate`; `begun` is the answer that it is to go on with."""

@@ -7,6 +7,7 @@ published while the request runs (middleware/recorder.py does that, in batches).
 
 import time
 from bisect import bisect_left
+from functools import partial
 from os import urandom
 
 from structlog.typing import FilteringBoundLogger
@@ -100,17 +101,24 @@ class Tracing:
     def _follow(self, ctx: Context, request: Request, status: int, stream: Stream) -> None:
         observed = _Observed(ctx, self._metrics)
         stream.transform(observed)
+        stream.on_settled(partial(self._settled, request, status, observed))
 
-        def settled(outcome: Outcome, error: Exception | None) -> None:
-            if outcome is Outcome.CANCELLED:
-                ctx.flags.append(Flag.CLIENT_GONE)
-            if isinstance(error, MoonpoolError):
-                ctx.decide("tracing", "broken", error.message)
-                if error.__cause__ is not None:
-                    self._log.error("unforeseen error", request_id=ctx.request_id, exc_info=error.__cause__)
-            self._finish(ctx, request, status, observed.size, outcome, observed)
-
-        stream.on_settled(settled)
+    def _settled(
+        self,
+        request: Request,
+        status: int,
+        observed: "_Observed",
+        outcome: Outcome,
+        error: Exception | None,
+    ) -> None:
+        ctx = observed.ctx
+        if outcome is Outcome.CANCELLED:
+            ctx.flags.append(Flag.CLIENT_GONE)
+        if isinstance(error, MoonpoolError):
+            ctx.decide("tracing", "broken", error.message)
+            if error.__cause__ is not None:
+                self._log.error("unforeseen error", request_id=ctx.request_id, exc_info=error.__cause__)
+        self._finish(ctx, request, status, observed.size, outcome, observed)
 
     def _finish(
         self,
@@ -140,10 +148,10 @@ class Tracing:
 class _Observed:
     """A transform that measures and changes nothing."""
 
-    __slots__ = ("_ctx", "_gaps", "_metrics", "_now", "chunks", "first", "last", "size")
+    __slots__ = ("_gaps", "_metrics", "_now", "chunks", "ctx", "first", "last", "size")
 
     def __init__(self, ctx: Context, metrics: RequestMetrics) -> None:
-        self._ctx = ctx
+        self.ctx = ctx
         self._metrics = metrics
         self._now = ctx.clock.monotonic
         self._gaps: Histogram | None = None
@@ -157,7 +165,7 @@ class _Observed:
         now = self._now()
         gaps = self._gaps
         if gaps is None:
-            ctx = self._ctx
+            ctx = self.ctx
             self.first = now
             self._gaps = self._metrics.gaps(ctx.route.path, ctx.release)
             self._metrics.first_byte(ctx.route.path, ctx.release, now - ctx.started)
