@@ -109,7 +109,7 @@ def gateway(stage: Stage) -> psutil.Process:
     return psutil.Process(stage.platform.modules()["gateway"]["pid"])
 
 
-@pytest.fixture(scope="module", params=["both", "one"])
+@pytest.fixture(scope="module", params=[pytest.param("both", marks=pytest.mark.slow), "one"])
 def kill(request: pytest.FixtureRequest, stage: Stage, descriptors: int) -> Kill:
     return stage.kill(request.param)
 
