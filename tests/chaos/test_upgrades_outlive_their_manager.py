@@ -129,6 +129,7 @@ def test_a_manager_that_is_killed_in_every_phase_converges(
     assert client.good > 100
 
 
+@pytest.mark.slow  # test_bad_releases_go_back has one that falls at its start
 def test_a_new_release_that_dies_all_the_time_is_rolled_back(platform: Platform, client: Client) -> None:
     before = releases_of_user(platform)
     id = begin(platform, "v4", "blue-green")

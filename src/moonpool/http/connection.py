@@ -230,20 +230,19 @@ class Connection(asyncio.Protocol):
             self.cut()
 
     def _respond(self, turn: Turn, response: Response) -> None:
-        if turn.receiving or self._host.draining or (self._deaf and self._refusal is None):
+        host, head_only = self._host, turn.request.method == "HEAD"
+        if turn.receiving or host.draining or (self._deaf and self._refusal is None):
             turn.keep_alive = False
         body = response.body
         if isinstance(body, Stream):
-            if turn.request.method == "HEAD" or bodiless(response.status):
+            if head_only or bodiless(response.status):
                 body.cancel()
             else:
                 self._relay_stream(turn, response, body)
                 return
             body = b""
-        head_only = turn.request.method == "HEAD"
-        data = render_whole(
-            response, body, self._host.date.line(), head_only=head_only, close=not turn.keep_alive
-        )
+        close = not turn.keep_alive
+        data = render_whole(response, body, host.date.line(), head_only=head_only, close=close)
         self._transport.write(data)
         self.finished()
 

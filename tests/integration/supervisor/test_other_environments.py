@@ -45,6 +45,7 @@ def shelf(layout, monkeypatch):
     return Shelf(layout)
 
 
+@pytest.mark.slow  # test_schema_across_releases runs two such releases
 async def test_a_release_from_a_wheel_runs_from_its_environment(
     platform, layout, shelf, get, until, tmp_path, monkeypatch
 ):
