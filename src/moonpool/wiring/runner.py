@@ -50,6 +50,10 @@ class ChildMain:
     def __call__(self, sockets: list[socket.socket], lifeline: Inherited, status: Inherited) -> None:
         become_child(self._settings.name, self._log)
         os.environ.update(self._settings.overrides.environment)
+        # Here: the supervisor has this module, and no use for a database's driver.
+        from moonpool.wiring.migrating import migrate_apart
+
+        migrate_apart(self._settings)
         sys.exit(run_child(self._module, self._settings, sockets, lifeline.fd, status.fd))
 
 

@@ -6,8 +6,8 @@
                            StartupError: the database is newer than the code; nothing is changed
 
 Services have only `migrations/versions/NNNN_what.py`; what Alembic calls the environment is here. All
-functions are synchronous: `SqliteDatabase.start` calls them in a thread, a fork server may call
-`ensure_schema` for all services in one short-lived child, so that none of them pays for Alembic.
+functions are synchronous: `SqliteDatabase.start` calls them in a thread, and before that a first start calls
+them in a short-lived child (wiring/migrating.py), so that no service keeps what Alembic takes.
 """
 
 import importlib.resources

@@ -64,6 +64,13 @@ class SqliteDatabase:
         self._writer: AsyncEngine | None = None
         self._reader: AsyncEngine | None = None
 
+    def migrate(self) -> None:
+        """Bring the file to the schema of this code, and nothing else; `start` does so by itself.
+
+        Raises StartupError as `ensure_schema` does.
+        """
+        use_schema(self._path, self._migrations).release()
+
     async def start(self) -> None:
         self._use = await asyncio.to_thread(use_schema, self._path, self._migrations)
         self._writer = self._engine(1, "BEGIN IMMEDIATE", f"PRAGMA synchronous = {self._synchronous}")
