@@ -182,6 +182,24 @@ class EventScanner:
         return held
 
 
+def whole_events(data: bytes) -> tuple[bytes, bytes]:
+    """Those that end in `data`, lines ended by LF alone; and the rest, to be put before what comes next.
+
+    Raises UpstreamMalformed when the rest is too long for an event.
+    """
+    doubt = b""  # a last CR may be half of a line's end
+    if b"\r" in data:
+        if data.endswith(b"\r"):
+            data, doubt = data[:-1], b"\r"
+        data = data.replace(b"\r\n", b"\n")
+    end = data.rfind(b"\n\n")
+    cut = 0 if end < 0 else end + 2
+    held = data[cut:] + doubt
+    if len(held) > EVENT_LIMIT:
+        raise UpstreamMalformed(f"an event is larger than {EVENT_LIMIT} bytes")
+    return data[:cut], held
+
+
 def data_of(event: bytes) -> bytes | None:
     """The data of a raw event, joined by LF; None when it has none (a comment, a blank line)."""
     if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2 and b"\r" not in event:

@@ -13,7 +13,7 @@ import msgspec
 
 from moonpool.contracts.continuation import MARK
 from moonpool.core.errors import BadRequest, MoonpoolError, StreamTruncated, UpstreamError, UpstreamMalformed
-from moonpool.http.sse import EVENT_LIMIT, data_of
+from moonpool.http.sse import data_of, whole_events
 from moonpool.middleware.kept_events import KeptEvents
 from moonpool.middleware.transcript import Transcript
 from moonpool.openai.errors import ErrorBody
@@ -46,7 +46,7 @@ class Follower:
     def chunk(self, data: bytes) -> bytes:
         """What may go on. Raises the error that an endpoint tells of in its stream."""
         if self._held or not data.endswith(b"\n\n"):
-            data = self._whole(data)
+            data, self._held = whole_events(self._held + data)
             if not data:
                 return b""
         end, last = data.find(b"\n"), len(data) - 2
@@ -93,23 +93,7 @@ class Follower:
 
     def _give_up(self) -> None:
         self._kept.clear()
-        self._kept.size = 0
         self._transcript.give_up("it is too long")
-
-    def _whole(self, data: bytes) -> bytes:
-        data = self._held + data
-        self._held = b""
-        if b"\r" in data:
-            if data.endswith(b"\r"):
-                data, self._held = data[:-1], b"\r"
-            data = data.replace(b"\r\n", b"\n")
-        cut = data.rfind(b"\n\n") + 2
-        if cut == 1:
-            cut = 0
-        self._held = data[cut:] + self._held
-        if len(self._held) > EVENT_LIMIT:
-            raise UpstreamMalformed(f"an event is larger than {EVENT_LIMIT} bytes")
-        return data[:cut]
 
     def _several(self, data: bytes) -> bytes:
         """What came before an error in the same chunk is given up with it: it is continued from there."""

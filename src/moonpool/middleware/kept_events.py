@@ -79,6 +79,7 @@ class KeptEvents:
         """What was added is wanted no more."""
         self._batches.clear()
         self._middles.clear()
+        self.size = 0
 
     def _search(self, events: bytes) -> None:
         """Find what `events`, which does not fit what was known, has in common with what came before it."""

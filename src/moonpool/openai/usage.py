@@ -3,8 +3,7 @@
 import msgspec
 
 from moonpool.contracts.usage import Usage
-from moonpool.core.errors import UpstreamMalformed
-from moonpool.http.sse import EVENT_LIMIT
+from moonpool.http.sse import whole_events
 
 
 class _PromptDetails(msgspec.Struct):
@@ -100,7 +99,7 @@ class ChunkScan:
         """The whole events that are complete by now. Raises UpstreamMalformed when one has no end."""
         # `find`, not `in`: that tries bytes as a number first, and takes three times as long.
         if self._held or not data.endswith(b"\n\n") or data.find(b"\r") >= 0:
-            data = self._whole(data)
+            data, self._held = whole_events(self._held + data)
             if not data:
                 self.noteworthy = False
                 return b""
@@ -126,28 +125,6 @@ class ChunkScan:
     def split(self, events: bytes) -> list[bytes]:
         """The single events of what `feed` returned."""
         return [part + b"\n\n" for part in events.split(b"\n\n")[:-1]]
-
-    def _whole(self, data: bytes) -> bytes:
-        """What is whole by now; the rest is held."""
-        data = self._held + data
-        self._held = b""
-        if b"\r" in data:
-            data = self._without_carriage_returns(data)
-        if data.endswith(b"\n\n"):
-            return data
-        cut = data.rfind(b"\n\n") + 2
-        if cut == 1:
-            cut = 0
-        self._held = data[cut:] + self._held
-        if len(self._held) > EVENT_LIMIT:
-            raise UpstreamMalformed(f"an event is larger than {EVENT_LIMIT} bytes")
-        return data[:cut]
-
-    def _without_carriage_returns(self, data: bytes) -> bytes:
-        if data.endswith(b"\r"):
-            self._held = b"\r"
-            data = data[:-1]
-        return data.replace(b"\r\n", b"\n")
 
     def _look_for_error(self, data: bytes) -> None:
         for event in self.split(data):

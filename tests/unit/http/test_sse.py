@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moonpool.core.errors import UpstreamMalformed
-from moonpool.http.sse import Decoder, Event, EventScanner, comment, data_of, encode
+from moonpool.http.sse import Decoder, Event, EventScanner, comment, data_of, encode, whole_events
 
 
 def decode(*pieces: bytes) -> list[Event]:
@@ -129,3 +129,14 @@ def test_encode_refuses_what_would_forge_fields() -> None:
     with pytest.raises(ValueError, match="one line"):
         encode("a", event="b\ndata: forged")
     assert decode(comment()) == []
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 50])
+def test_whole_events_are_the_same_however_they_come(size: int) -> None:
+    body = b"data: 1\r\n\r\n: hm\n\ndata: 2\r\ndata: 3\r\n\r\ndata: half"
+    whole, held = b"", b""
+    for at in range(0, len(body), size):
+        ended, held = whole_events(held + body[at : at + size])
+        assert not ended or ended.endswith(b"\n\n")
+        whole += ended
+    assert (whole, held) == (b"data: 1\n\n: hm\n\ndata: 2\ndata: 3\n\n", b"data: half")
