@@ -183,8 +183,11 @@ class LocalJournal:
                 pause = min(pause * 2, 5.0)
 
     async def _publish(self) -> None:
+        """What there is now: what comes meanwhile is for the next round, or a busy process would publish
+        request by request without a pause. All of it only where the segment is to be left."""
         self._write_held()
-        while self._published < self._size:
+        end = self._size
+        while self._published < (self._size if self._size > SEGMENT else end):
             data = os.pread(self._fd, BATCH, self._published)
             whole = data.rfind(b"\n") + 1
             if whole == 0:

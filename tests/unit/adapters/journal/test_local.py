@@ -123,6 +123,31 @@ async def test_many_records_are_one_event_each_batch_with_an_id_of_its_own(make,
     assert len(ids) == len(set(ids))
 
 
+async def test_what_comes_while_a_round_publishes_is_for_the_next_round(make, events, monkeypatch) -> None:
+    """Otherwise a busy process publishes request by request, without a pause."""
+    monkeypatch.setattr(local, "INTERVAL", 60)
+    journal = make()
+    await journal.start()
+    append = events.append
+
+    async def while_requests_go_on(topic, batch) -> None:
+        await append(topic, batch)
+        if len(events.appended) < 50:
+            journal.close(f"r{len(events.appended)}", record(f"r{len(events.appended)}"))
+
+    events.append = while_requests_go_on
+    journal.close("r0", record("r0"))
+    await journal._publish()
+    assert len(events.appended) == 1
+    assert journal.waiting_bytes
+    monkeypatch.setattr(local, "SEGMENT", 10)  # to be left: then all of it
+    await journal._publish()
+    assert len(events.appended) == 50
+    assert not journal.waiting_bytes
+    await journal.stop()
+    assert events.records == [f"r{n}" for n in range(50)]
+
+
 async def test_a_record_is_in_the_file_when_the_call_returns(make, events, tmp_path) -> None:
     events.away = True
     journal = make()
