@@ -15,13 +15,16 @@ from moonpool.services.chat.tables import messages, to_message
 class Begun(msgspec.Struct, frozen=True, kw_only=True):
     """A question that was stored, and the answer that is about to run. `history` is what came before.
 
-    `first` is False when the same request has come before, and its answer is under way or over.
+    `first` is False when the same request has come before, and its answer is under way or over. `metered_as`
+    is the id of this run's usage: the answer's own or, when it is run once more, one that begins with it.
+    What a model has worked for before is billed under another, and would take this run's place in the books.
     """
 
     conversation: Conversation
     history: list[Message]
     question: Message
     answer: Message
+    metered_as: str
     first: bool = True
 
 
@@ -29,8 +32,10 @@ class Again:
     """A message that was sent before: its question stays, and its answer is run once more when nobody has got
     a whole one (its process was killed, its model failed) and the conversation has not gone on since."""
 
-    def __init__(self, connection: AsyncConnection, *, instance: str, now: float) -> None:
+    def __init__(self, connection: AsyncConnection, *, unused: str, instance: str, now: float) -> None:
+        """`unused` is an id that nothing has."""
         self._connection = connection
+        self._unused = unused
         self._instance = instance
         self._now = now
 
@@ -48,6 +53,7 @@ class Again:
             history=[to_message(row) for row in reversed(history)],
             question=to_message(question),
             answer=to_message(answer),
+            metered_as=f"{answer_id}.{self._unused.partition('_')[2]}",
             first=first,
         )
 

@@ -18,10 +18,11 @@ LOG_LIMIT = 16 * 1024 * 1024
 
 
 class Run:
-    """`id` is the answer's message id."""
+    """`id` is the answer's message id, `metered_as` that of its usage: another for each run of it."""
 
-    def __init__(self, id: str, conversation: str) -> None:
+    def __init__(self, id: str, conversation: str, *, metered_as: str) -> None:
         self.id = id
+        self.metered_as = metered_as
         self.conversation = conversation
         self.answer = Answer()
         self.task: asyncio.Task[None] | None = None

@@ -100,7 +100,7 @@ class Runner:
         await self._end(run, failure)
 
     async def _relay(self, run: Run, principal: Principal, body: bytes) -> None:
-        response = await self._inference.chat(principal, body, request_id=run.id)
+        response = await self._inference.chat(principal, body, request_id=run.metered_as)
         await check_answer(response)
         run.streaming = True
         run.opened.set()

@@ -78,8 +78,9 @@ class Chat:
         begun = await self.store.begin(
             principal, conversation, new, default_model=self._default_model, asked=asked
         )
-        if not begun.first:
-            return self._runner.get(begun.answer.id), begun
+        running = self._runner.get(begun.answer.id)
+        if running is not None or not begun.first:  # of ours, and was taken for dead: it is not asked twice
+            return running, begun
         model = begun.answer.model or self._default_model
         context = await self._context(model)
         budget = context - min(new.max_tokens or context // 4, context // 2)
@@ -92,7 +93,7 @@ class Chat:
             temperature=new.temperature,
             max_tokens=new.max_tokens,
         )
-        run = Run(begun.answer.id, conversation)
+        run = Run(begun.answer.id, conversation, metered_as=begun.metered_as)
         self._runner.start(run, principal, msgspec.json.encode(body))
         return run, begun
 

@@ -134,7 +134,7 @@ class Store:
             async with self.database.transaction() as connection:
                 before = await self.once.claim(connection, asked, " ".join(ids))
                 if before is not None:
-                    answers = Again(connection, instance=self._instance, now=now)
+                    answers = Again(connection, unused=ids[1], instance=self._instance, now=now)
                     return await answers.begin(await owned_conversation(connection, principal, id), before)
                 return await self._begin(connection, principal, id, new, default_model, now, ids)
         except IntegrityError:  # `messages_running`: another instance was faster
@@ -186,7 +186,13 @@ class Store:
         change = update(conversations).where(conversations.c.id == id)
         await connection.execute(change.values(updated_at=now, title=title))
         history = [to_message(row) for row in reversed(rows)]
-        return Begun(conversation=conversation, history=history, question=question, answer=answer)
+        return Begun(
+            conversation=conversation,
+            history=history,
+            question=question,
+            answer=answer,
+            metered_as=answer.id,
+        )
 
     async def request_cancel(self, id: str) -> None:
         """Ask whoever runs the answer to stop it."""

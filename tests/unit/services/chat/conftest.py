@@ -91,7 +91,9 @@ class Live:
     """A request whose answer is read as it comes, and that can be left (httpx's ASGI transport waits for the
     whole answer)."""
 
-    def __init__(self, service: Any, method: str, path: str, body: Any = None) -> None:
+    def __init__(
+        self, service: Any, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> None:
         content = b"" if body is None else json.dumps(body).encode()
         parts = service.parts
         signed = context.sign(
@@ -107,7 +109,11 @@ class Live:
             "root_path": "",
             "scheme": "http",
             "query_string": b"",
-            "headers": [(context.HEADER, signed), (b"content-type", b"application/json")],
+            "headers": [
+                (context.HEADER, signed),
+                (b"content-type", b"application/json"),
+                *((name.encode(), value.encode()) for name, value in (headers or {}).items()),
+            ],
             "client": ("test", 1),
             "server": ("test", 80),
         }

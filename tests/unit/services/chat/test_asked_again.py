@@ -13,6 +13,7 @@ from moonpool.contracts.clients import Clients
 from moonpool.core.errors import Unavailable
 from moonpool.core.message import Response
 from moonpool.http.reading import read
+from moonpool.services.chat.leases import LEASE
 from moonpool.services.chat.tables import done_requests
 
 ALL = "/api/conversations"
@@ -108,7 +109,39 @@ async def test_a_killed_answer_is_run_again_in_its_place(
     assert (again.status_code, again.json()["content"]) == (201, "Whole")
     assert [message["id"] for message in await stored(after, conversation)] == [question["id"], killed["id"]]
     assert model.requests[-1]["messages"] == model.requests[0]["messages"]
+    first, second = model.request_ids
+    assert first == killed["id"]
+    assert second.startswith(f"{first}."), "what the model did before is billed, and so is what it did now"
     lost.cancel()
+
+
+async def test_an_answer_that_was_taken_for_dead_and_is_not_is_joined(
+    chat: Any, model: Any, wire: Any, conversation: str
+) -> None:
+    """Its instance, ours, was held up for longer than its lease."""
+    path, body = f"{conversation}/messages", {**HELLO, "stream": True}
+    first = asyncio.create_task(wire.Live(chat, "POST", path, body, FIRST).open())
+    stream = await model.next_stream()
+    stream.feed(wire.chunk("Hi"))
+    clients = [await first]
+    chat.parts.clock.advance(LEASE + 1)
+    clients.append(await wire.Live(chat, "POST", path, body, REPLAY).open())
+    stream.feed(wire.chunk(None, "stop") + wire.DONE)
+    stream.finish()
+    for client in clients:
+        await client.finish()
+        assert wire.words(client.text) == "Hi"
+    assert len(model.requests) == 1
+    assert [message["status"] for message in await stored(chat, conversation)] == ["completed"] * 2
+
+
+async def test_each_run_of_an_answer_has_its_own_usage(chat: Any, model: Any, conversation: str) -> None:
+    path, body = f"{conversation}/messages", {**HELLO, "stream": False}
+    model.answers += [Unavailable("no model"), Unavailable("still none")]
+    model.says("Yes")
+    calls = [await chat.call("POST", path, json=body, headers=REPLAY) for _ in range(4)]
+    assert [call.status_code for call in calls] == [503, 503, 201, 201]
+    assert len(set(model.request_ids)) == len(model.request_ids) == 3, "one that is whole is not run again"
 
 
 async def test_what_the_conversation_has_left_behind_stays(chat: Any, model: Any, conversation: str) -> None:
