@@ -20,6 +20,8 @@ from moonpool.asgi.parts import Check, Parts
 from moonpool.asgi.startup import PlainStartupErrors
 from moonpool.asgi.tracing import SpanMiddleware
 from moonpool.contracts import context as signed
+from moonpool.contracts.manifest import Manifest
+from moonpool.contracts.route_policy import BUFFERED_MOST
 from moonpool.core.errors import (
     BadRequest,
     InternalError,
@@ -77,11 +79,18 @@ def create_app(
             title=f"Moonpool {parts.manifest.service}", version=parts.release, path="/internal/docs"
         ),
         on_app_init=[_plain],
+        request_max_body_size=_longest_body(parts.manifest),
     )
     guarded: ASGIApp = CallerMiddleware(
         PlainStartupErrors(app), key=parts.context_key, audience=parts.manifest.service, clock=parts.clock
     )
     return guarded if parts.spans is None else SpanMiddleware(guarded, spans=parts.spans, clock=parts.clock)
+
+
+def _longest_body(manifest: Manifest) -> int:
+    """What any route may be allowed: the limits themselves are the gateway's, where an operator changes them
+    while services run, and only who has its signature comes here."""
+    return max(BUFFERED_MOST, *(route.body_limit for route in manifest.routes), 0)
 
 
 def provide_caller(scope: Scope) -> Caller:

@@ -12,12 +12,17 @@ from litestar.params import FromPath, JSONBody
 from moonpool.asgi.app import create_app
 from moonpool.asgi.caller import Caller
 from moonpool.contracts import context
+from moonpool.contracts.route_policy import BUFFERED_MOST
 from moonpool.core.errors import PaymentRequired, RateLimited, Unavailable
 from moonpool.core.principal import Principal
 
 
 class Body(msgspec.Struct, forbid_unknown_fields=True):
     number: int
+
+
+class Text(msgspec.Struct):
+    text: str
 
 
 @get("/who")
@@ -33,6 +38,11 @@ async def item(number: FromPath[int]) -> dict[str, int]:
 @post("/items", status_code=200)
 async def add(data: JSONBody[Body]) -> dict[str, int]:
     return {"number": data.number}
+
+
+@post("/texts", status_code=200)
+async def measure(data: JSONBody[Text]) -> dict[str, int]:
+    return {"length": len(data.text)}
 
 
 @get("/ours/{kind:str}")
@@ -62,7 +72,9 @@ async def call(parts):
         if "required" in checks:
             raise checks["required"]
 
-    app = create_app(parts, [who, item, add, ours], required={"model": required}, optional={"disk": optional})
+    app = create_app(
+        parts, [who, item, add, ours, measure], required={"model": required}, optional={"disk": optional}
+    )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
 
         async def ask(method: str, path: str, *, signed: bool = True, **arguments: Any) -> httpx.Response:
@@ -152,3 +164,14 @@ async def test_metrics_and_description(call) -> None:
     described = (await call("GET", "/internal/openapi.json")).json()
     assert "/who" in described["paths"]
     assert "/livez" not in described["paths"]
+
+
+async def test_a_body_may_be_as_long_as_an_operator_may_allow(call):
+    """The manifest's limit and the configuration's are kept by the gateway."""
+    answer = await call("POST", "/texts", json={"text": "x" * 12_000_000})
+    assert (answer.status_code, answer.json()) == (200, {"length": 12_000_000})
+
+
+async def test_a_body_has_an_end_all_the_same(call):
+    answer = await call("POST", "/texts", content=b"x" * (BUFFERED_MOST + 1))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "payload_too_large")
