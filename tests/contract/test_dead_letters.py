@@ -166,6 +166,16 @@ async def test_due(letters: DeadLetters) -> None:
     assert await due(15.0) == ["dl_1"]
 
 
+async def test_what_is_due_on_a_route_that_is_off_hides_nothing_else(letters: DeadLetters) -> None:
+    for number in range(4):
+        await letters.put(make_letter(f"dl_{number}", next_at=10.0, route="/off"))
+    await letters.put(make_letter("dl_8", next_at=20.0, route="/off", method="PUT"))
+    await letters.put(make_letter("dl_9", next_at=20.0, route="/on"))
+    off = {("POST", "/off"), ("POST", "/other")}
+    assert [note.id for note in await letters.due(now=30.0, limit=2, off=off)] == ["dl_8", "dl_9"]
+    assert [note.id for note in await letters.due(now=30.0, limit=1)] == ["dl_0"]
+
+
 async def test_retention(letters: DeadLetters) -> None:
     for id, state in (("dl_1", State.ANSWERED), ("dl_2", State.DEAD), ("dl_3", State.WAITING)):
         await letters.put(make_letter(id, state=state, updated_at=100.0, created_at=100.0))

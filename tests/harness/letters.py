@@ -7,7 +7,7 @@ import msgspec
 
 from moonpool.core.errors import Unavailable
 from moonpool.core.principal import Principal, Role
-from moonpool.ports.dead_letters import Letter, Note, Sent, State, Which
+from moonpool.ports.dead_letters import Letter, Note, RouteName, Sent, State, Which
 
 OWNER = Principal(user="u1", tenant="t1", key="k1", role=Role.MEMBER)
 
@@ -80,12 +80,17 @@ class MemoryLetters:
             await self.slow.wait()
         return self.letters[id]
 
-    async def due(self, *, now: float, limit: int, without: Collection[str] = ()) -> Sequence[Note]:
+    async def due(
+        self, *, now: float, limit: int, without: Collection[str] = (), off: Collection[RouteName] = ()
+    ) -> Sequence[Note]:
         self._check()
         ready = [
             note
             for note in self._notes(Which(states=(State.WAITING,)))
-            if note.next_at <= now and note.leased_until <= now and note.service not in without
+            if note.next_at <= now
+            and note.leased_until <= now
+            and note.service not in without
+            and (note.method, note.route) not in off
         ]
         return sorted(ready, key=lambda note: (note.next_at, note.id))[:limit]
 

@@ -5,7 +5,7 @@ are about a client's connection (health, authentication) or would answer instead
 cache, dead letter, fallback): a replay is answered by the service or fails.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from moonpool.contracts.manifest import Manifest
 from moonpool.core.clock import Clock
@@ -16,7 +16,7 @@ from moonpool.core.message import Request, Response
 from moonpool.gateway.app import Upstream
 from moonpool.gateway.routes import Entry, RouteTable
 from moonpool.middleware.pipeline import RouteFilter, build
-from moonpool.ports.dead_letters import Letter
+from moonpool.ports.dead_letters import Letter, RouteName
 
 
 class Replayer:
@@ -43,6 +43,16 @@ class Replayer:
             for manifest in manifests
             for route in manifest.routes
         )
+        self._off = frozenset(
+            (route.method, route.path)
+            for manifest in manifests
+            for route in manifest.routes
+            if not route.enabled
+        )
+
+    def off(self) -> Collection[RouteName]:
+        """The routes that an operator has switched off."""
+        return self._off
 
     async def __call__(self, letter: Letter) -> Response:
         """Raises NotFound when no service has the route any more."""

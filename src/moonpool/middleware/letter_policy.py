@@ -2,6 +2,7 @@
 
 attempt ──► good (below 400) ──────────────────────────────► ANSWERED
    ├──► again (408, 409, 425, 429, 5xx, no answer) ──► WAITING for 5 s, 10 s … 43 min, ten times ──► DEAD
+   ├──► its route is switched off ──────────────────────────► as before: no attempt
    └──► fatal (any other refusal) ──────────────────────────► DEAD at once
 """
 
@@ -21,6 +22,8 @@ FIRST_DELAY = 5.0
 """Seconds after the first failed attempt; each further one waits twice as long."""
 JITTER = 0.2
 """Share by which delays differ, so that what failed together does not come back together."""
+SWITCHED_OFF_WAIT = 30.0
+"""Seconds until a letter is looked at again that was sent just when its route was switched off."""
 LONGEST_WAIT = 6 * 3600.0
 """Seconds for which an answer's Retry-After is obeyed."""
 FAILURES = 10
@@ -113,6 +116,14 @@ def good(letter: Letter, answer: Answered, now: float) -> Letter:
         letter.note, state=State.ANSWERED, attempts=letter.note.attempts + 1, updated_at=now
     )
     return msgspec.structs.replace(letter, note=note, answer=answer)
+
+
+def put_off(letter: Letter, now: float) -> Letter:
+    """As it was: its route is switched off, which is no attempt."""
+    if letter.note.state is not State.WAITING:
+        return letter
+    note = msgspec.structs.replace(letter.note, next_at=now + SWITCHED_OFF_WAIT)
+    return msgspec.structs.replace(letter, note=note)
 
 
 def failed(

@@ -19,7 +19,8 @@ from moonpool.core.errors import MoonpoolError, Unavailable
 from moonpool.core.message import Response
 from moonpool.http.reading import read
 from moonpool.middleware.letter_claim import LEASE, Claim
-from moonpool.middleware.letter_policy import ANSWER_HEADERS, Verdict, failed, good, judge
+from moonpool.middleware.letter_policy import ANSWER_HEADERS, Verdict, failed, good, judge, put_off
+from moonpool.middleware.switched_off import CODE as SWITCHED_OFF
 from moonpool.ports.dead_letters import Answered, DeadLetters, Failed, Letter, State, Which
 
 PATIENCE = 960.0
@@ -40,15 +41,16 @@ class Outcome(StrEnum):
     ALREADY = "already answered"
     WAITING = "failed, waiting"
     DEAD = "failed, dead"
+    OFF = "its route is switched off"
     BUSY = "at work elsewhere"
     GONE = "gone"
 
 
-FAILURES = frozenset({Outcome.WAITING, Outcome.DEAD})
+FAILURES = frozenset({Outcome.WAITING, Outcome.DEAD, Outcome.OFF})
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """`fatal`: the request itself was refused, which says nothing about others."""
+    """`fatal`: this request was refused, or all of its route are, which says nothing about others."""
 
     id: str
     outcome: Outcome
@@ -175,6 +177,8 @@ class Replays:
         except TimeoutError:
             verdict, status, code, message = Verdict.AGAIN, 504, "deadline_exceeded", "took too long"
         except MoonpoolError as error:
+            if error.code == SWITCHED_OFF:
+                return put_off(letter, self._clock.time()), _off(letter, error)
             verdict, wait = judge(error.status), error.retry_after
             status, code, message = error.status, error.code or type(error).__name__, error.message
         except Exception as error:  # noqa: BLE001 - the claim must end whatever a filter below does
@@ -188,6 +192,11 @@ class Replays:
         outcome = Outcome.WAITING if after.note.state is State.WAITING else Outcome.DEAD
         fatal = verdict is Verdict.FATAL
         return after, Result(id=id, outcome=outcome, status=status, message=failure.message, fatal=fatal)
+
+
+def _off(letter: Letter, error: MoonpoolError) -> Result:
+    message = error.message
+    return Result(id=letter.note.id, outcome=Outcome.OFF, status=error.status, message=message, fatal=True)
 
 
 class _ErrorObject(msgspec.Struct):

@@ -2,7 +2,7 @@
 
     every second, and when something is deferred:
     services that came back ──► their letters are due now
-    due letters ──► letter_schedule chooses ──► letter_replay sends ──► the schedule learns how it went
+    due letters of routes that are on ──► letter_schedule ──► letter_replay sends ──► the schedule learns
 
 Any number of gateways may run one on the same store: claims keep letters apart.
 
@@ -20,7 +20,7 @@ from moonpool.core.clock import Clock
 from moonpool.core.errors import MoonpoolError
 from moonpool.middleware.letter_replay import FAILURES, Outcome, Replays
 from moonpool.middleware.letter_schedule import Schedule
-from moonpool.ports.dead_letters import DeadLetters, Note
+from moonpool.ports.dead_letters import DeadLetters, Note, RouteName
 
 EVERY = 0.5
 """Seconds between looks: for so long what another process handed back may lie there."""
@@ -37,8 +37,8 @@ KEPT_FOR = 7 * 24 * 3600.0
 
 
 class LetterWorker:
-    """`away` tells the services that have no instance to ask now, `paid` whether a letter's answer is paid
-    for by what it takes."""
+    """`away` tells the services that have no instance to ask now, `off` the routes that an operator has
+    switched off, and `paid` whether a letter's answer is paid for by what it takes."""
 
     def __init__(
         self,
@@ -49,6 +49,7 @@ class LetterWorker:
         log: FilteringBoundLogger,
         *,
         paid: Callable[[Note], bool] = lambda note: False,
+        off: Callable[[], Collection[RouteName]] = tuple,
         schedule: Schedule | None = None,
         answered_for: float = ANSWERED_FOR,
         kept_for: float = KEPT_FOR,
@@ -59,6 +60,7 @@ class LetterWorker:
         self._clock = clock
         self._log = log
         self._paid = paid
+        self._off = off
         self._schedule = schedule or Schedule()
         self._answered_for = answered_for
         self._kept_for = kept_for
@@ -103,7 +105,7 @@ class LetterWorker:
             if count:
                 self._log.info("a service is back", service=service, letters=count)
         held = self._schedule.held(now)
-        due = await self._letters.due(now=self._clock.time(), limit=LOOK, without=held)
+        due = await self._letters.due(now=self._clock.time(), limit=LOOK, without=held, off=self._off())
         for note in self._schedule.choose(due, tuple(self._working.values()), now):
             if self._replays.closed:  # meanwhile
                 return

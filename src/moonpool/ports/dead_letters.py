@@ -15,6 +15,9 @@ import msgspec
 
 from moonpool.core.principal import Principal
 
+RouteName = tuple[str, str]
+"""Method and template."""
+
 
 class State(StrEnum):
     WAITING = "waiting"
@@ -121,9 +124,11 @@ class DeadLetters(Protocol):
     async def claim(self, id: str, *, now: float, until: float) -> Letter | None:
         """The letter, for the caller alone until `until`; None when it is ANSWERED, gone, or at work."""
 
-    async def due(self, *, now: float, limit: int, without: Collection[str] = ()) -> Sequence[Note]:
+    async def due(
+        self, *, now: float, limit: int, without: Collection[str] = (), off: Collection[RouteName] = ()
+    ) -> Sequence[Note]:
         """WAITING letters whose time has come and nobody is at work on, the longest due first; `without`
-        those of these services."""
+        those of these services, and without those of the routes that are `off`."""
 
     async def renew(self, id: str, *, held: float, until: float) -> bool:
         """Prolong the claim that ends at `held`; False when that is not the letter's any more."""

@@ -54,6 +54,7 @@ class Continuity:
             clock,
             log,
             paid=lambda note: note.service == "inference",
+            off=replayer.off,
         )
         self.hand_back = worker.drain
         deferring = Deferring(self.letters, self.causes, clock, log, wake=worker.wake)

@@ -4,9 +4,10 @@ from msgspec import structs
 from harness.letters import OWNER, make_letter
 from moonpool.contracts.manifest import Manifest, Route, Timeouts
 from moonpool.core.clock import ManualClock
-from moonpool.core.errors import NotFound
+from moonpool.core.errors import NotFound, Unavailable
 from moonpool.core.message import Response
 from moonpool.gateway.replaying import Replayer
+from moonpool.middleware.switched_off import CODE, SwitchedOff
 
 MANIFEST = Manifest(
     service="chat",
@@ -65,3 +66,17 @@ async def test_a_route_that_is_gone() -> None:
     replay = Replayer(manifests=[MANIFEST], filters=[], upstream=lambda s, r: None, clock=ManualClock())
     with pytest.raises(NotFound):
         await replay(make_letter())
+
+
+async def test_a_route_that_is_switched_off_says_so_and_is_known_beforehand() -> None:
+    replay = Replayer(
+        manifests=[MANIFEST], filters=[SwitchedOff()], upstream=lambda s, r: None, clock=ManualClock()
+    )
+    assert replay.off() == set()
+    (route,) = MANIFEST.routes
+    changed = structs.replace(route, enabled=False)
+    replay.update([structs.replace(MANIFEST, routes=(changed,))])
+    assert replay.off() == {("POST", "/api/conversations/{conversation_id}/exchanges")}
+    with pytest.raises(Unavailable) as caught:
+        await replay(make_letter(route="/api/conversations/c1/exchanges"))
+    assert caught.value.code == CODE

@@ -11,8 +11,10 @@ from moonpool.core.clock import ManualClock
 from moonpool.core.errors import ConnectFailed, NotFound, StreamTruncated, Unavailable
 from moonpool.core.message import Response
 from moonpool.middleware.letter_claim import LEASE
+from moonpool.middleware.letter_policy import SWITCHED_OFF_WAIT
 from moonpool.middleware.letter_replay import ANSWER_LIMIT, Outcome, Replays
-from moonpool.middleware.letter_worker import LetterWorker
+from moonpool.middleware.letter_worker import KEPT_FOR, LetterWorker
+from moonpool.middleware.switched_off import CODE as SWITCHED_OFF
 from moonpool.ports.dead_letters import Letter, State, Which
 
 ERROR = b'{"error":{"message":"no room","code":"full"}}'
@@ -52,6 +54,7 @@ class House:
         self.slept: list[float] = []
         self.replays = Replays(self.letters, self.upstream, self.clock, Random(1), Log(), sleep=self.sleep)
         self.away: set[str] = set()
+        self.off: set[tuple[str, str]] = set()
         self.worker = LetterWorker(
             self.letters,
             self.replays,
@@ -59,6 +62,7 @@ class House:
             self.clock,
             Log(),
             paid=lambda note: note.service == paid,
+            off=lambda: self.off,
         )
 
     async def sleep(self, seconds: float) -> None:
@@ -224,6 +228,55 @@ async def test_while_a_service_is_away_nothing_is_tried_and_on_return_all_is() -
     house.away = set()
     await house.work(2)
     assert sorted(house.upstream.done) == ["req_dl_1", "req_dl_2", "req_dl_3"]
+
+
+async def test_while_a_route_is_off_nothing_is_tried_and_once_it_is_on_all_is() -> None:
+    house = House()
+    house.off = {("POST", "/v1/chat/completions")}
+    await house.put("dl_1")
+    await house.put("dl_2", route="/v1/embeddings")
+    await house.work(3600, 10.0)
+    assert house.upstream.sent == ["req_dl_2"]
+    assert house.note("dl_1").attempts == 0
+    house.off = set()
+    await house.work(1)
+    assert house.note("dl_1").state is State.ANSWERED
+    house.off = {("POST", "/v1/chat/completions")}
+    await house.put("dl_3")
+    await house.work(KEPT_FOR + 120, 60.0)
+    assert "dl_3" not in house.letters.letters, "for a week, as every letter"
+
+
+OFF = Unavailable("POST /v1/chat/completions is switched off.", code=SWITCHED_OFF)
+
+
+async def test_a_route_that_is_switched_off_meanwhile_costs_no_attempt() -> None:
+    house = House(OFF)
+    await house.put("dl_1")
+    await house.put("dl_2")
+    await house.work(1)
+    assert house.upstream.done == ["req_dl_2"], "others are not slowed by it"
+    note = house.note("dl_1")
+    assert (note.state, note.attempts, note.cause) == (State.WAITING, 0, "upstream_reset")
+    await house.work(SWITCHED_OFF_WAIT - 2)
+    assert len(house.upstream.sent) == 2, "nor asked again and again"
+    await house.work(2)
+    assert house.note("dl_1").state is State.ANSWERED
+
+
+async def test_an_operator_is_told_that_the_route_is_off() -> None:
+    house = House(*[OFF] * 5)
+    await house.put(*(f"dl_{number}" for number in range(6)), state=State.DEAD)
+    report = await house.replays.many(Which(), limit=10, rate=100.0)
+    assert [result.outcome for result in report.results] == [Outcome.OFF] * 5 + [Outcome.ANSWERED]
+    assert {result.message for result in report.results[:5]} == {OFF.message}
+    note = house.note("dl_0")
+    assert (note.state, note.attempts, note.leased_until, note.next_at) == (
+        State.DEAD,
+        0,
+        0.0,
+        note.created_at,
+    )
 
 
 async def test_what_waited_long_is_due_when_its_service_returns() -> None:

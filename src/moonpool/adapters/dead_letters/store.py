@@ -31,7 +31,7 @@ from moonpool.adapters.dead_letters.room import Room
 from moonpool.adapters.dead_letters.sealing import Seal
 from moonpool.core.errors import Overloaded
 from moonpool.ports.database import Database
-from moonpool.ports.dead_letters import Letter, Note, State, Which
+from moonpool.ports.dead_letters import Letter, Note, RouteName, State, Which
 
 MAXIMUM_BYTES = 256 * 1024 * 1024
 MAXIMUM_LETTERS = 20_000
@@ -118,9 +118,12 @@ class DatabaseDeadLetters:
             row = (await connection.execute(select(letters).where(c.id == id))).one()
         return self._open(row)
 
-    async def due(self, *, now: float, limit: int, without: Collection[str] = ()) -> Sequence[Note]:
+    async def due(
+        self, *, now: float, limit: int, without: Collection[str] = (), off: Collection[RouteName] = ()
+    ) -> Sequence[Note]:
         others = c.service.not_in(sorted(without)) if without else true()
-        ready = and_(c.state == State.WAITING.value, c.next_at <= now, c.leased_until <= now, others)
+        on = [or_(c.method != method, c.route != route) for method, route in sorted(off)]
+        ready = and_(c.state == State.WAITING.value, c.next_at <= now, c.leased_until <= now, others, *on)
         query = select(*_NOTE).where(ready).order_by(c.next_at, c.id).limit(limit)
         async with self._database.snapshot() as connection:
             return [_note(row) for row in (await connection.execute(query)).all()]
