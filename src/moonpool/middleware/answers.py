@@ -12,6 +12,7 @@ from moonpool.core.errors import UpstreamError, UpstreamMalformed
 from moonpool.core.message import Response
 from moonpool.middleware.answered import Answered, asked_wait
 from moonpool.openai.errors import ErrorBody, ErrorObject
+from moonpool.openai.reported import Reported, check
 
 KEPT = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry"})
 PASSING = frozenset({408, 429})
@@ -39,6 +40,13 @@ def judge(response: Response, *, streamed: bool) -> Response:
         fault = _fault(response, streamed=streamed)
         if fault is None:
             return response
+        try:
+            if isinstance(response.body, bytes):
+                check(response.body)
+        except Reported as error:
+            return judge(error.response, streamed=streamed)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass
         raise UpstreamMalformed(f"the endpoint's answer is {fault}")
     assert isinstance(response.body, bytes) or response.status < 400
     refusal = _refusal(response, response.body if isinstance(response.body, bytes) else b"")

@@ -36,6 +36,7 @@ from moonpool.middleware.answered import Answered
 from moonpool.middleware.breakers import Breakers
 from moonpool.middleware.circuit_breaker import Permit, Verdict
 from moonpool.openai.opening import is_content
+from moonpool.openai.reported import Reported
 
 FLAGS: dict[type[MoonpoolError], Flag] = {
     ConnectFailed: Flag.UPSTREAM_CONNECT_FAILED,
@@ -142,7 +143,12 @@ class Attempts:
                 elif whole:
                     response = await _collected(response, body)
                 elif streamed:
-                    return await _opened(response, body, judge, held, now + first_byte - clock.monotonic())
+                    response = await _opened(
+                        response, body, judge, held, now + first_byte - clock.monotonic()
+                    )
+                    if response.body is body:
+                        return response
+                    held.record.status = response.status
                 if isinstance(response.body, Stream):
                     response = _judged(response, body, judge)
                     body.on_settled(held.settled)
@@ -159,8 +165,9 @@ class Attempts:
 
 
 async def _opened(response: Response, body: Stream, judge: Judge, held: "_Held", patience: float) -> Response:
-    """A stream whose first content is there, and not taken from its beginning yet. `patience` is in seconds:
-    comments are signs of life, but nothing that a client could read."""
+    """A stream whose first content is there, and not taken from its beginning yet; or, not judged yet, the
+    refusal that it told of instead. `patience` is in seconds: comments are signs of life, but nothing that a
+    client could read."""
     response = _judged(response, body, judge)
     try:
         async with asyncio.timeout(patience):
@@ -170,6 +177,9 @@ async def _opened(response: Response, body: Stream, judge: Judge, held: "_Held",
     except TimeoutError:
         body.cancel()
         raise FirstByteTimeout("the endpoint sent no content in time") from None
+    except Reported as error:
+        body.cancel()
+        return error.response
     except BaseException:
         body.cancel()
         raise

@@ -8,12 +8,14 @@ import re
 
 import msgspec
 
-from moonpool.core.errors import UpstreamError, UpstreamMalformed
+from moonpool.core.errors import UpstreamMalformed
+from moonpool.openai.reported import check
 
 LARGEST = 32 * 1024
 """Bytes of the first event; what is longer is no chunk of a model's answer."""
 _FIELDS = (b":", b"data:", b"event:", b"id:", b"retry:")
 _ROLE = b'"role":'
+_ERROR = b'"error"'
 _NOTHING_YET = (
     b'"content":""',
     b'"content": ""',
@@ -25,18 +27,11 @@ _NOTHING_YET = (
 _SOMETHING = re.compile(rb'"tool_calls":|"reasoning_content": ?"[^"]|"finish_reason": ?"')
 
 
-class _Opening(msgspec.Struct):
-    error: object = None
-
-
-_decode = msgspec.json.Decoder(_Opening).decode
-
-
 def is_content(begun: bytes) -> bool:
     """Of a stream's bytes so far.
 
-    Raises UpstreamMalformed when they are no events of JSON, and UpstreamError when the first one tells of an
-    error.
+    Raises UpstreamMalformed when they are no events of JSON, and Reported when an error is told before any
+    content.
     """
     if b"\r" in begun:
         begun = begun.replace(b"\r\n", b"\n")
@@ -52,9 +47,11 @@ def is_content(begun: bytes) -> bool:
         return False
     first = told[0]
     _check(first)
-    if len(told) > 1 or _ROLE not in first or not any(mark in first for mark in _NOTHING_YET):
+    if _ROLE not in first or not any(mark in first for mark in _NOTHING_YET) or _SOMETHING.search(first):
         return True
-    return _SOMETHING.search(first) is not None
+    if len(told) > 1 and _ERROR in told[1]:
+        _check(told[1])
+    return len(told) > 1
 
 
 def _check(event: bytes) -> None:
@@ -62,8 +59,6 @@ def _check(event: bytes) -> None:
     if data == b"[DONE]":
         return
     try:
-        error = _decode(data).error
+        check(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise UpstreamMalformed("the endpoint's first event is no JSON object") from None
-    if error:
-        raise UpstreamError("the endpoint reported an error at once", code="upstream_reported_error")

@@ -15,6 +15,11 @@ EVENTS = (b"content-type", b"text/event-stream")
 GOOD = b' {"id": "1", "choices": []}\n'
 
 
+TOLD = (
+    b'{"error": {"message": "too long", "type": "invalid_request_error", "code": "context_length_exceeded"}}'
+)
+
+
 def ask(answer: Response, *, stream: bool = False) -> Response:
     """As the client gets it, whether or not somebody else should better it."""
     try:
@@ -162,3 +167,14 @@ def test_our_own_words_to_the_sdks_are_kept() -> None:
     ]
     told = ask(Response(503, [JSON, *fields], b"{}"))
     assert {name for name, _ in told.headers} == {b"content-type", b"x-should-retry", b"retry-after-ms"}
+
+
+def test_a_refusal_in_an_answer_that_began_well() -> None:
+    answer = ask(Response(200, [JSON], TOLD))
+    assert answer.status == 400
+    assert error(answer)["message"] == "too long"
+    with pytest.raises(UpstreamError) as raised:  # our key: nothing that the client could mend
+        judge(
+            Response(200, [JSON], b'{"error": {"message": "key sk-1 is bad", "code": 401}}'), streamed=False
+        )
+    assert "sk-1" not in raised.value.message

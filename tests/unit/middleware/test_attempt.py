@@ -3,6 +3,7 @@ happened."""
 
 import asyncio
 
+import msgspec
 import pytest
 
 from moonpool.balancing.endpoint import Endpoint
@@ -31,6 +32,7 @@ from moonpool.middleware.answered import Answered
 from moonpool.middleware.attempt import REFUSAL_LIMIT, Attempts, Load
 from moonpool.middleware.breakers import Breakers
 from moonpool.middleware.circuit_breaker import State, Verdict
+from moonpool.middleware.inference import judge_stream
 
 TIMEOUTS = Timeouts(total=60.0, connect=2.0, first_byte=30.0, between_bytes=20.0)
 ROLE = b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n'
@@ -358,6 +360,36 @@ async def test_a_stream_that_ends_without_content_is_no_answer(
         await try_it(make_ctx(), streamed=True)
     assert idle(endpoint)
     assert settled == [Verdict.TRUNCATION]
+
+
+@pytest.mark.parametrize("before", [b"", b": keep-alive\n\n", ROLE])
+@pytest.mark.parametrize(
+    ("error", "status", "verdict"),
+    [
+        (b'{"message":"too long","code":"context_length_exceeded"}', 400, "succeeded"),
+        (b'{"message":"slow down","type":"rate_limit_error"}', 429, Verdict.RATE_LIMITED),
+        (b'{"message":"no memory","code":503}', 503, Verdict.STATUS_5XX),
+        (b'"no memory"', 500, Verdict.STATUS_5XX),
+    ],
+)
+async def test_a_stream_that_begins_with_an_error_is_the_refusal_it_tells_of(
+    make_ctx, try_it, client, endpoint, settled, before: bytes, error: bytes, status: int, verdict
+) -> None:
+    ctx, body = make_ctx(), client.stream()
+    body.feed(before + b'data: {"error":%b}\n\n' % error)
+    try:
+        response = await try_it(
+            ctx, judge=lambda one: one if one.status == 200 else judge_stream(one), streamed=True
+        )
+    except Answered as refused:
+        response = refused.response
+        assert status >= 429
+    assert response.status == ctx.attempts[0].status == status
+    message = msgspec.json.decode(response.body)["error"]["message"]
+    assert message.encode() in error
+    assert body.outcome is Outcome.CANCELLED
+    assert settled == [verdict]
+    assert idle(endpoint)
 
 
 async def test_a_stream_that_is_refused_is_cancelled(make_ctx, try_it, client, endpoint) -> None:

@@ -2,8 +2,9 @@
 
 import pytest
 
-from moonpool.core.errors import UpstreamError, UpstreamMalformed
+from moonpool.core.errors import UpstreamMalformed
 from moonpool.openai.opening import LARGEST, is_content
+from moonpool.openai.reported import Reported
 
 COMMENT = b": keep-alive\n\n"
 ROLES = [
@@ -111,6 +112,12 @@ def test_an_event_without_an_end_is_not_waited_for_for_ever() -> None:
     ],
 )
 def test_an_error_in_the_place_of_the_first_event_is_a_failure(data: bytes) -> None:
-    with pytest.raises(UpstreamError) as raised:
-        is_content(COMMENT + event(data))
-    assert raised.value.code == "upstream_reported_error"
+    for before in (b"", COMMENT, event(ROLES[0]), event(ROLES[0]) + COMMENT):
+        with pytest.raises(Reported) as raised:
+            is_content(before + event(data))
+        assert raised.value.code == "upstream_reported_error"
+        assert raised.value.response.body == data
+
+
+def test_an_error_behind_content_is_the_client_s_to_read() -> None:
+    assert is_content(event(CONTENTS[0]) + event(b'{"error":{"message":"x"}}'))
