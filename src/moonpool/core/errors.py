@@ -9,6 +9,7 @@
     ├── PlatformError       5xx        we can mend it
     │   ├── InternalError 500 · Unavailable 503 · Overloaded 503 · DeadlineExceeded 504
     │   ├── CircuitOpen 503 · Throttled 429      no endpoint may be asked right now
+    │   ├── StoreAway 503                        a store that many share; it tells so by itself, once
     │   └── UpstreamError 502          an attempt at an endpoint failed
     │       ├── ConnectFailed · ConnectionReset · UpstreamMalformed
     │       ├── FirstByteTimeout 504 · StreamStalled 504
@@ -158,6 +159,11 @@ class Throttled(CircuitOpen):
     status = 429
     type = "rate_limit_error"
     code = "rate_limit_exceeded"
+
+
+class StoreAway(Unavailable):
+    """A store that many share does not answer. That it went, and that it is back, is logged by who holds the
+    connection: whoever can do without it has nothing to say for each request."""
 
 
 class Overloaded(PlatformError):

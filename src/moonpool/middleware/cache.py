@@ -22,7 +22,7 @@ from moonpool.core.body import Outcome, Stream
 from moonpool.core.clock import Clock
 from moonpool.core.context import Context
 from moonpool.core.deadline import Deadline
-from moonpool.core.errors import BadRequest, DeadlineExceeded, MoonpoolError, PlatformError
+from moonpool.core.errors import BadRequest, DeadlineExceeded, MoonpoolError, PlatformError, StoreAway
 from moonpool.core.handler import Handler
 from moonpool.core.message import Request, Response
 from moonpool.middleware.cache_key import cache_key, deterministic
@@ -237,6 +237,8 @@ class AnswerCache:
             if whole is not None and len(whole) <= self._largest:
                 value = msgspec.msgpack.encode(Kept(self._clock.time(), release, whole))
                 await self._store.set(key, value, ttl=ttl)
+        except StoreAway:
+            pass  # its connection has told of it
         except PlatformError as error:
             self._log.warning("answer not cached", request_id=ctx.request_id, reason=error.message)
         finally:

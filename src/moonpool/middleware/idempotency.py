@@ -19,7 +19,7 @@ from moonpool.contracts.manifest import BodyKind, Route
 from moonpool.core.body import Outcome, Stream
 from moonpool.core.clock import Clock
 from moonpool.core.context import Context
-from moonpool.core.errors import BadRequest, Conflict, PlatformError, Unprocessable
+from moonpool.core.errors import BadRequest, Conflict, PlatformError, StoreAway, Unprocessable
 from moonpool.core.handler import Handler
 from moonpool.core.message import Request, Response, ResponseHeaders
 from moonpool.middleware.copying import Copy
@@ -76,7 +76,8 @@ class Idempotency:
             before = await claim.make()
         except PlatformError as error:
             ctx.decide("idempotency", "unavailable", error.message)
-            self._log.warning("idempotency not promised", request_id=ctx.request_id, reason=error.message)
+            if not isinstance(error, StoreAway):
+                self._log.warning("idempotency not promised", request_id=ctx.request_id, reason=error.message)
             return await next(ctx, request)
         if before is not None:
             return _again(ctx, before, claim.fingerprint)
@@ -132,6 +133,8 @@ class Idempotency:
     async def _written(self, work: Coroutine[None, None, None], ctx: Context) -> None:
         try:
             await work
+        except StoreAway:
+            pass  # its connection has told of it
         except PlatformError as error:
             self._log.warning("answer not kept", request_id=ctx.request_id, reason=error.message)
 

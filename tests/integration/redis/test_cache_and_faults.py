@@ -51,6 +51,7 @@ async def test_away_is_unavailable_at_once_and_told_once(cache: RedisCache, redi
                 await asyncio.sleep(0.01)
     assert await cache.get("k") == b"v"
     assert [entry["event"] for entry in logs] == ["redis is away", "redis is back"]
+    assert logs[1]["unanswered"] == 101
 
 
 async def test_megabytes(cache: RedisCache) -> None:

@@ -14,7 +14,7 @@ from moonpool.contracts.manifest import Cached, Route
 from moonpool.contracts.usage import Usage
 from moonpool.core.body import Stream
 from moonpool.core.clock import ManualClock
-from moonpool.core.errors import BadRequest, StreamStalled, Unavailable
+from moonpool.core.errors import BadRequest, StoreAway, StreamStalled, Unavailable
 from moonpool.core.message import Request, Response
 from moonpool.core.principal import Principal
 from moonpool.middleware.cache import AnswerCache
@@ -363,6 +363,20 @@ async def test_a_store_that_is_away_costs_no_answer(world: World) -> None:
     await asyncio.sleep(0)
     assert ("cache", "unavailable") in [decision[:2] for decision in world.ctx.decisions]
     assert world.log.lines[0][0] == "warning"
+
+
+async def test_a_store_that_tells_of_itself_is_not_told_of_for_each_request(
+    world: World, monkeypatch
+) -> None:
+    async def away(*words: object, **how: object) -> None:
+        raise StoreAway("redis is away")
+
+    for name in ("get", "set", "add", "delete"):
+        monkeypatch.setattr(world.store, name, away)
+    for _ in range(3):
+        assert how(await world.ask()) == b"miss"
+        await asyncio.sleep(0)
+    assert world.log.lines == []
 
 
 async def test_what_is_too_large_is_not_kept(make_ctx, clock, log) -> None:

@@ -11,7 +11,7 @@ from moonpool.adapters.cache.memory import MemoryCache
 from moonpool.contracts.manifest import BodyKind, Route, Timeouts
 from moonpool.core.body import Stream
 from moonpool.core.clock import ManualClock
-from moonpool.core.errors import BadRequest, Conflict, StreamStalled, Unavailable, Unprocessable
+from moonpool.core.errors import BadRequest, Conflict, StoreAway, StreamStalled, Unavailable, Unprocessable
 from moonpool.core.message import Request, Response
 from moonpool.core.principal import Principal
 from moonpool.middleware.idempotency import GRACE, KEPT_SECONDS, Idempotency
@@ -269,6 +269,19 @@ async def test_a_store_that_goes_away_meanwhile(world: World) -> None:
     world.gate.set()
     assert (await asked).status == 200
     assert world.log.lines[0][1] == "answer not kept"
+
+
+@pytest.mark.parametrize("since", ["before", "meanwhile"])
+async def test_a_store_that_tells_of_itself_is_not_told_of_for_each_request(
+    world: World, monkeypatch, since: str
+) -> None:
+    async def away(*words: object, **how: object) -> None:
+        raise StoreAway("redis is away")
+
+    for name in ("get", "set", "delete", *(["add"] if since == "before" else [])):
+        monkeypatch.setattr(world.store, name, away)
+    assert (await world.ask()).status == 200
+    assert world.log.lines == []
 
 
 async def test_stop_waits_for_what_is_written(world: World) -> None:

@@ -3,7 +3,7 @@
     away ──connected, prepared──► up ──broken, overdue, dropped──► away
 
 While it is away nobody waits for it: asking raises at once. That it is away, and that it is back, is logged
-once each.
+once each, with how much was asked in vain; who asks need not tell.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import structlog
 from moonpool.adapters.redis.address import Address
 from moonpool.adapters.redis.wire import Answer, Wire, Word
 from moonpool.core.clock import SYSTEM_CLOCK
-from moonpool.core.errors import Unavailable
+from moonpool.core.errors import StoreAway, Unavailable
 
 CONNECT = 1.0
 """Seconds for a connection, its TLS, and what prepares it."""
@@ -48,6 +48,7 @@ class Link:
         self._reason = "it was not asked yet"
         self._task: asyncio.Task[None] | None = None
         self._away_since: float | None = None
+        self._unanswered = 0
         self._meanwhile = meanwhile
         self._log = structlog.get_logger().bind(store=str(address), use=use)
         self._tls = ssl.create_default_context() if address.tls else None
@@ -82,7 +83,8 @@ class Link:
         """Raises Unavailable while it is away."""
         wire = self._wire
         if wire is None:
-            raise Unavailable(f"redis is away: {self._reason}", retry_after=1.0)
+            self._unanswered += 1
+            raise StoreAway(f"redis is away: {self._reason}", retry_after=1.0)
         return wire.send(*words)
 
     def drop(self, reason: str) -> None:
@@ -98,20 +100,21 @@ class Link:
         pause, loop = FIRST_PAUSE, asyncio.get_running_loop()
         while True:
             try:
-                await self._connect()
+                wire = await self._connect()
             except (OSError, TimeoutError, Unavailable) as error:
                 self._tell_away(str(error) or "no connection in time")
             else:
                 self._tell_back()
                 began = loop.time()
                 await self._lost.wait()
+                self._unanswered += wire.unanswered
                 self._tell_away(self._reason)
                 if loop.time() - began > STEADY:
                     pause = FIRST_PAUSE
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads, guards nothing
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _connect(self) -> None:
+    async def _connect(self) -> Wire:
         address, loop = self._address, asyncio.get_running_loop()
         self._lost.clear()
         async with asyncio.timeout(CONNECT):
@@ -135,6 +138,7 @@ class Link:
                 wire.drop("it could not be prepared")
                 raise
         self._wire = wire
+        return wire
 
     def _on_lost(self, wire: Wire, reason: str) -> None:
         if self._wire is wire:
@@ -152,5 +156,5 @@ class Link:
         self._first.set()
         if self._away_since is not None:
             away = SYSTEM_CLOCK.monotonic() - self._away_since
-            self._away_since = None
-            self._log.info("redis is back", away_seconds=round(away, 3))
+            unanswered, self._unanswered, self._away_since = self._unanswered, 0, None
+            self._log.info("redis is back", away_seconds=round(away, 3), unanswered=unanswered)

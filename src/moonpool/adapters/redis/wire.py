@@ -12,7 +12,7 @@ from typing import cast
 
 import hiredis
 
-from moonpool.core.errors import Unavailable
+from moonpool.core.errors import StoreAway, Unavailable
 
 Word = bytes | str | int | float
 Reply = bytes | int | None | Sequence["Reply"]
@@ -45,6 +45,8 @@ class Wire(asyncio.Protocol):
         self._look: asyncio.TimerHandle | None = None
         self._looks = 0
         self._reason = ""
+        self.unanswered = 0
+        """What was asked in vain."""
 
     @property
     def lost(self) -> str:
@@ -55,7 +57,8 @@ class Wire(asyncio.Protocol):
         """Ask; raises Unavailable. A cancelled answer is not wanted: what was asked is done all the same."""
         transport = self._transport
         if transport is None or len(self._waiting) >= MOST_WAITING:
-            raise Unavailable("redis is away" if transport is None else "redis is too slow")
+            self.unanswered += 1
+            raise StoreAway("redis is away" if transport is None else "redis is too slow")
         answer: Answer = self._loop.create_future()
         self._waiting.append((answer, self._looks))
         transport.write(hiredis.pack_command(words))  # type: ignore[arg-type]  # its stub means tuple[…, ...]
@@ -116,4 +119,5 @@ class Wire(asyncio.Protocol):
         while self._waiting:
             answer, _ = self._waiting.popleft()
             if not answer.done():
-                answer.set_exception(Unavailable(f"redis is away: {self._reason}"))
+                self.unanswered += 1
+                answer.set_exception(StoreAway(f"redis is away: {self._reason}"))
