@@ -48,7 +48,7 @@ ROUTE = Route(
     timeouts=Timeouts(total=60.0, connect=2.0, first_byte=30.0, between_bytes=20.0),
 )
 PATIENCE = 0.2
-"""Seconds after which a second attempt is made: more than any stream takes to begin, on a slow machine too."""
+"""Seconds after which a second attempt is made: longer than any stream takes to begin on a slow machine."""
 USAGE = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
 
 
@@ -59,6 +59,8 @@ class Endpoint:
     def __init__(self, name: str, gate: "Gate") -> None:
         self.name, self.gate = name, gate
         self.down = False
+        self.refuses: dict[str, Any] | None = None
+        """The error that is told in the place of a stream's first event."""
         self._serving: list[asyncio.Task[None]] = []
         self.left = asyncio.Event()
         """Somebody has gone before the answer was whole."""
@@ -109,13 +111,20 @@ class Endpoint:
             opened.cancel()
             self.left.set()
             return
+        if self.refuses is not None:
+            self._write(writer, {"error": self.refuses})
+            gone.cancel()
+            return
         choice = {"index": 0, "delta": {"content": self.name}, "finish_reason": "stop"}
         for data in ({"choices": [choice]}, {"choices": [], "usage": USAGE}):
-            event = b"data: " + json.dumps({"id": "1", **data}).encode() + b"\n\n"
-            writer.write(b"%x\r\n%b\r\n" % (len(event), event))
+            self._write(writer, {"id": "1", **data})
         writer.write(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n")
         await writer.drain()
         gone.cancel()
+
+    def _write(self, writer: asyncio.StreamWriter, data: dict[str, Any]) -> None:
+        event = b"data: " + json.dumps(data).encode() + b"\n\n"
+        writer.write(b"%x\r\n%b\r\n" % (len(event), event))
 
 
 class Gate:
@@ -225,10 +234,10 @@ class House:
         await self.server.drain(1.0)
         await self.client.aclose()
 
-    async def ask(self, *, stream: bool = False) -> httpx.Response:
+    async def ask(self, *, stream: bool = False, status: int = 200) -> httpx.Response:
         body = {"model": "m", "stream": stream, "messages": [{"role": "user", "content": "Who are you?"}]}
         answer = await self.http.post("/v1/chat/completions", json=body)
-        assert answer.status_code == 200, answer.text
+        assert answer.status_code == status, answer.text
         return answer
 
     async def told(self, requests: int) -> Counter[str]:

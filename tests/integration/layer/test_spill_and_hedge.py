@@ -1,39 +1,10 @@
 """Spill-over and hedging between real sockets (tests/harness/layer.py)."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
-import pytest
-
-from harness.layer import PATIENCE, Endpoint, Gate, House
+from harness.layer import PATIENCE, Gate, House
 from moonpool.middleware.hedge import FEWEST
-
-
-@pytest.fixture
-async def gate() -> Gate:
-    return Gate()
-
-
-@pytest.fixture
-async def running(gate: Gate) -> AsyncIterator[Any]:
-    """`await running("a", "b", reserves=1)`."""
-    houses: list[House] = []
-
-    async def start(*names: str, reserves: int = 0) -> House:
-        endpoints = [Endpoint(name, gate) for name in names]
-        for endpoint in endpoints:
-            await endpoint.start()
-        houses.append(House(endpoints, reserves))
-        await houses[-1].start()
-        return houses[-1]
-
-    yield start
-    for house in houses:
-        await house.stop()
-        for endpoint in house.endpoints:
-            await endpoint.stop()
-
 
 # ── spill-over ─────────────────────────────────────────────────────────────────────────────────────────────
 
