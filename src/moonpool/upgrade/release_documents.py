@@ -21,10 +21,10 @@ from moonpool.contracts.releases import (
 )
 from moonpool.contracts.routing import Routing
 from moonpool.ports.config import Kind, Others, Path, Problem
+from moonpool.upgrade.documents import RELEASES_PREFIX as PREFIX
 from moonpool.upgrade.documents import document_name as routing_name
 from moonpool.upgrade.release import faults_of
 
-PREFIX = "releases/"
 SUPERVISOR = "supervisor"
 """Writes the first document of a module whose releases were there before it."""
 Missing = Callable[[Release], str]

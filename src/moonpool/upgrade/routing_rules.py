@@ -10,9 +10,8 @@ from moonpool.upgrade.capacity import percent, wanted_weights
 from moonpool.upgrade.faults import Fault
 
 
-def faults_of(routing: Routing, known: Collection[str] | None = None) -> tuple[Fault, ...]:
-    """What is wrong with the document. `known` are the labels of the service's releases; None: not
-    checked."""
+def faults_of(routing: Routing) -> tuple[Fault, ...]:
+    """What is wrong with the document in itself."""
     found: list[Fault] = []
     if routing.service not in MODULES:
         found.append(
@@ -36,8 +35,6 @@ def faults_of(routing: Routing, known: Collection[str] | None = None) -> tuple[F
         hint = "Make another release the default, or give it weight."
         found.append(Fault("killed", "the only release with weight is killed", hint))
     found += _unlisted(routing, set(labels))
-    if known is not None:
-        found += _unknown(routing, known)
     return tuple(found)
 
 
@@ -63,16 +60,31 @@ def _unlisted(routing: Routing, labels: set[str]) -> list[Fault]:
     return found
 
 
-def _unknown(routing: Routing, known: Collection[str]) -> list[Fault]:
+def unknown_releases(new: Routing, old: Routing | None, known: Collection[str] | None) -> tuple[Fault, ...]:
+    """What the document names that is not among `known`, the labels of the service's releases (None: nobody
+    can tell). What it named before may stay: it must not stand in the way of what takes it out.
+
+    The upgrade manager, which begins with another `upgrade`, has asked the supervisor what there is: also
+    what has run since before there were documents of releases.
+    """
+    begins = new.upgrade and (old is None or old.upgrade != new.upgrade)
+    if known is None or begins:
+        return ()
+    fine = {*known, *(label for _, label in _named(old))} if old is not None else set(known)
+    hint = f"There are {', '.join(known)}; `moonpool release add {new.service}` makes another one."
+    return tuple(
+        Fault(place, f"there is no release {new.service}@{label}", hint)
+        for place, label in _named(new)
+        if label not in fine
+    )
+
+
+def _named(routing: Routing) -> list[tuple[str, str]]:
+    """Releases by their places; all other rules name some of these."""
     named = [(f"shares[{place}].release", share.release) for place, share in enumerate(routing.shares)]
     if routing.mirror is not None:
         named.append(("mirror.release", routing.mirror.release))
-    hint = f"There are {', '.join(known)}." if known else "`moonpool release add` makes one."
-    return [
-        Fault(place, f"there is no release {routing.service}@{label}", hint)
-        for place, label in named
-        if label not in known
-    ]
+    return named
 
 
 def faults_of_change(old: Routing, new: Routing) -> tuple[Fault, ...]:

@@ -8,6 +8,7 @@ from moonpool.contracts.documents.kinds import Kinds
 from moonpool.contracts.documents.place import Document
 from moonpool.contracts.documents.validation import DocumentFault, validate
 from moonpool.contracts.routing import Routing
+from moonpool.ports.config import Others
 from moonpool.upgrade.documents import ROUTING, document_name
 
 SHARED = {
@@ -52,10 +53,28 @@ def test_callers_stay_where_they_are_while_releases_share_them(changed: dict, pl
 
     more = [{"release": "v1", "weight": 5_000}, {"release": "v2", "weight": 5_000}]
     assert judge.judge("routing/chat", SHARED, {**SHARED, "shares": more}).changes
-    assert judge.judge("routing/chat", GOOD, {**SHARED, **changed}).changes
-    assert judge.judge("routing/chat", None, SHARED).changes
+    assert judge.judge("routing/chat", GOOD, {**SHARED, **changed}, others=there("v2")).changes
+    assert judge.judge("routing/chat", None, SHARED, others=there("v2")).changes
+
+
+def there(*labels: str) -> Others:
+    """What other documents say when these releases of chat were added."""
+    releases = {label: {"service": "chat", "label": label} for label in labels}
+    return {"releases/chat": {"service": "chat", "releases": releases}}.get
+
+
+def test_only_releases_that_there_are_get_requests() -> None:
+    judge = Judge(Kinds([ROUTING]), {})
+    for others in (there(), there("v3"), lambda name: None):
+        with pytest.raises(DocumentFault, match="there is no release chat@v2") as refused:
+            judge.judge("routing/chat", GOOD, SHARED, others=others)
+        assert refused.value.param == "shares[1].release"
+        assert "v1" in refused.value.hint
+    assert judge.judge("routing/chat", GOOD, SHARED, others=there("v2")).changes
+    newer = {"service": "chat", "releases": {}, "shelves": 7}
+    assert judge.judge("routing/chat", GOOD, SHARED, others=lambda name: newer).changes
 
 
 def test_a_routing_that_was_never_valid_may_be_replaced() -> None:
     broken = msgspec.to_builtins(msgspec.convert(SHARED, Routing)) | {"default": "v9", "salt": "another"}
-    assert Judge(Kinds([ROUTING]), {}).judge("routing/chat", broken, SHARED).changes
+    assert Judge(Kinds([ROUTING]), {}).judge("routing/chat", broken, SHARED, others=there("v2")).changes

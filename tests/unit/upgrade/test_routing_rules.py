@@ -19,13 +19,13 @@ from moonpool.contracts.routing import (
 )
 from moonpool.core.errors import Unprocessable
 from moonpool.upgrade.faults import refuse
-from moonpool.upgrade.routing_rules import faults_of, faults_of_change
+from moonpool.upgrade.routing_rules import faults_of, faults_of_change, unknown_releases
 
 GOOD = Routing(service="chat", default="v1", shares=(Share(release="v1"), Share(release="v2", weight=500)))
 
 
 def test_good_documents() -> None:
-    assert faults_of(GOOD, ("v1", "v2")) == ()
+    assert faults_of(GOOD) == ()
     assert faults_of(everything_to("gateway", "v1")) == ()
     assert faults_of(replace(GOOD, killed=("v2", "v9"))) == ()
 
@@ -58,7 +58,28 @@ def test_each_fault_is_told_with_its_place(changes: dict[str, Any], place: str) 
 def test_releases_that_nobody_added() -> None:
     mirrored = replace(GOOD, mirror=Mirror(release="v9"))
 
-    assert [f.place for f in faults_of(mirrored, ("v1",))] == ["shares[1].release", "mirror.release"]
+    faults = unknown_releases(mirrored, None, ("v1", "v3"))
+    assert [fault.place for fault in faults] == ["shares[1].release", "mirror.release"]
+    assert faults[0].message == "there is no release chat@v2"
+    assert faults[0].hint == "There are v1, v3; `moonpool release add chat` makes another one."
+    assert unknown_releases(mirrored, None, ("v1", "v2", "v9")) == ()
+    assert unknown_releases(mirrored, None, None) == ()
+
+
+def test_what_the_routing_named_before_does_not_stand_in_the_way() -> None:
+    shares = (*GOOD.shares, Share(release="v9"))
+    assert unknown_releases(replace(GOOD, killed=("v2",)), GOOD, ("v1",)) == ()
+    assert [f.place for f in unknown_releases(replace(GOOD, shares=shares), GOOD, ("v1",))] == [
+        "shares[2].release"
+    ]
+
+
+def test_an_upgrade_that_begins_has_asked_the_supervisor() -> None:
+    begun = replace(GOOD, upgrade="up_1")
+    assert unknown_releases(begun, None, ("v1",)) == ()
+    assert unknown_releases(begun, everything_to("chat", "v1"), ("v1",)) == ()
+    more = replace(begun, shares=(*GOOD.shares, Share(release="v9")))
+    assert [f.place for f in unknown_releases(more, begun, ("v1",))] == ["shares[2].release"]
 
 
 @pytest.mark.parametrize(
