@@ -1,6 +1,8 @@
 """Releases come and go on a real platform under load, and nobody is refused, reset or cut."""
 
 import asyncio
+import contextlib
+import http.client
 import json
 import os
 import signal
@@ -25,6 +27,8 @@ from moonpool.http.client import Client
 EVENTS = 40
 PACE = 0.1
 """Seconds between the events of a stream: four seconds in all."""
+DRAIN = 1
+"""Seconds to drain in when the platform ends: what is replaced has longer."""
 
 
 class Endpoint(BaseHTTPRequestHandler):
@@ -36,12 +40,12 @@ class Endpoint(BaseHTTPRequestHandler):
         self._whole(b'{"object": "list", "data": []}')
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for number in range(EVENTS):
+        for number in range(asked.get("max_tokens") or EVENTS):
             choice = {"index": 0, "delta": {"content": f"{number} "}, "finish_reason": None}
             self._event(json.dumps({"id": "c", "object": "chat.completion.chunk", "choices": [choice]}))
             time.sleep(PACE)
@@ -80,6 +84,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory, endpoint: str) -> Iterato
     config = {
         "models": {"far": {"targets": [{"url": endpoint, "model": "m"}]}},
         "limits": {"default": limits},
+        "gateway": {"drain_seconds": DRAIN},
     }
     with running(tmp_path_factory.mktemp("releases") / "data", config) as started:
         yield started
@@ -141,6 +146,7 @@ async def test_a_stream_outlasts_its_gateway(platform: Platform, fleet: ControlF
     await fleet.ensure("gateway", "v3", 1)
     await ready(fleet, "gateway", "v3")
     await fleet.remove("gateway", "v1")
+    assert EVENTS * PACE > 2 * DRAIN
     answer = await streaming
     assert answer.status == 200
     text = answer.body.decode()
@@ -227,3 +233,30 @@ async def test_a_killed_supervisor_comes_back_with_both_releases(
     await fleet.remove("chat", "v4")
     await gone(fleet, "chat", "v4")
     wait_until(lambda: platform.command("release", "remove", "chat", "v4").returncode == 0, "it is removed")
+
+
+async def test_the_end_of_the_platform_cuts_what_drains_short(
+    platform: Platform, fleet: ControlFleet
+) -> None:
+    """The last one here: nothing runs afterwards."""
+    minute = round(60 / PACE)
+    streaming = asyncio.create_task(
+        asyncio.to_thread(platform.chat, "Hi", model="far", stream=True, max_tokens=minute)
+    )
+    await asyncio.sleep(5 * PACE)
+    await fleet.ensure("gateway", "v3", 1)
+    await ready(fleet, "gateway", "v3")
+    await fleet.remove("gateway", "v1")
+
+    def told() -> bool:
+        old = next(one for one in platform.instances() if (one["name"], one["release"]) == ("gateway", "v1"))
+        return (old["state"], old["reason"]) == ("draining", "1 request to end")
+
+    await asyncio.to_thread(wait_until, told, "status tells of the stream")
+    assert platform.command("status").returncode == 0
+    began = time.monotonic()
+    down = await asyncio.to_thread(platform.command, "down", timeout=30)
+    assert down.returncode == 0, down.stderr
+    assert time.monotonic() - began < 10
+    with contextlib.suppress(http.client.IncompleteRead):
+        assert "[DONE]" not in (await streaming).body.decode()

@@ -20,7 +20,7 @@ NOT_RUNNING = 3
 def status(data: DataOption = None, as_json: JsonOption = False) -> None:
     """Show the modules: state, process, endpoint, restarts.
 
-    Exit code 0: all are ready. 1: one is not. 3: no platform runs on this data.
+    Exit code 0: all are ready, or drain beside one that is. 1: one is not. 3: no platform runs on this data.
 
     **Examples**
 
@@ -46,7 +46,10 @@ def status(data: DataOption = None, as_json: JsonOption = False) -> None:
         _show_note(note)
     if pid is None:
         raise typer.Exit(NOT_RUNNING)
-    if not modules or any(module.state != "ready" for module in modules):
+    ready = {module.name for module in modules if module.state == "ready"}
+    # What was replaced drains for as long as its requests last, and nothing is amiss.
+    well = ("ready", "draining")
+    if not modules or any(m.name not in ready or m.state not in well for m in modules):
         raise typer.Exit(NOT_READY)
 
 

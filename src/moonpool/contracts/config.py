@@ -72,6 +72,10 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     tls_certificate: str = ""
     tls_key: str = ""
     drain_seconds: Annotated[float, msgspec.Meta(ge=0)] = 30.0
+    """For what is under way, in every module, when the platform ends."""
+    replaced_drain_seconds: Annotated[float, msgspec.Meta(ge=0)] = 900.0
+    """The same where another instance has taken over, never less than `drain_seconds`: as long as an answer
+    may take to begin (services/inference/manifest.py)."""
     max_active_requests: PositiveInt = 4096
     """Above this the health gate sheds, lowest priority first."""
     allow_private_targets: bool = True

@@ -24,6 +24,17 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     number: int = 0
     endpoint: str
     drain_timeout: float = 30.0
+    replaced_drain_timeout: float = 0.0
+    """How long it may drain when another one has taken over; 0: no longer than else."""
+
+
+class Draining(msgspec.Struct, frozen=True, kw_only=True):
+    """What an instance says while it drains. `notes` grows while it is alive, if it `tells` at all."""
+
+    notes: int = 0
+    tells: bool = False
+    under_way: int = 0
+    """Requests that have not ended."""
 
 
 class Running(Protocol):
@@ -39,8 +50,16 @@ class Running(Protocol):
     def failure(self) -> str:
         """Why it could not start, as it said itself (a StartupError's text); "" when it did not."""
 
+    @property
+    def draining(self) -> Draining:
+        """The last that it said."""
+
+    def retire(self) -> bool:
+        """Tell it that another one has taken over: it takes nothing new, and ends with what it has. False
+        when it does not know what that means: `terminate` it."""
+
     def terminate(self) -> None:
-        """Ask it to drain and end."""
+        """Ask it to drain and end soon; also after `retire`, to cut that short."""
 
     def kill(self) -> None:
         """End it now."""
@@ -108,4 +127,4 @@ class Fleet(Protocol):
         """What there is, of `service` or of all modules."""
 
 
-__all__ = ["Deployment", "Fleet", "Instance", "Running", "Spawner", "Spec"]
+__all__ = ["Deployment", "Draining", "Fleet", "Instance", "Running", "Spawner", "Spec"]

@@ -1,7 +1,7 @@
 """The upgrade manager over HTTP: thin handlers around Manager."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated
 
 import msgspec
@@ -38,6 +38,9 @@ Name = FromPath[str]
 BEAT = 1.0
 """Seconds without a change after which a watch is sent a comment, so that nobody takes it for dead; and by
 which it has seen that the process is to end."""
+WATCH = 30.0
+"""Seconds of a watch, which is then to be asked for again: without an end it would hold the gateway that it
+comes through when that is replaced, and with it the upgrade that it may be watching."""
 _ALL = "/admin/upgrades"
 _ONE = _ALL + "/{name:str}"
 
@@ -45,7 +48,8 @@ _ONE = _ALL + "/{name:str}"
 def handlers(
     manager: Manager, store: Store, shutdown: Shutdown, clock: Clock
 ) -> list[ControllerRouterHandler]:
-    return [*_reading(manager, store, clock), *_watching(manager, store, shutdown), *_ordering(manager)]
+    watching = _watching(manager, store, shutdown, clock)
+    return [*_reading(manager, store, clock), *watching, *_ordering(manager)]
 
 
 def _reading(manager: Manager, store: Store, clock: Clock) -> list[ControllerRouterHandler]:
@@ -88,15 +92,19 @@ def _reading(manager: Manager, store: Store, clock: Clock) -> list[ControllerRou
     return [index, history, show, experiment, releases]
 
 
-def _watching(manager: Manager, store: Store, shutdown: Shutdown) -> list[ControllerRouterHandler]:
+def _watching(
+    manager: Manager, store: Store, shutdown: Shutdown, clock: Clock
+) -> list[ControllerRouterHandler]:
     @get(_ALL + "/watch", summary="Changes as they happen")
     async def watch(caller: CallerOf, name: FromQuery[str] = "") -> Stream:
-        """`name` is an upgrade's id or a service: that one, to its end. Without: all that run."""
+        """`name` is an upgrade's id or a service: that one, to its end. Without: all that run. It ends after
+        half a minute, and begins with how everything is."""
         _who(caller)
         if name:
             await manager.view(name)
+        ends = clock.monotonic() + WATCH
         return Stream(
-            _events(manager, store, shutdown, name),
+            _events(manager, store, lambda: shutdown.begun or clock.monotonic() > ends, name),
             media_type="text/event-stream",
             headers={"cache-control": "no-store", "x-accel-buffering": "no"},
         )
@@ -104,11 +112,13 @@ def _watching(manager: Manager, store: Store, shutdown: Shutdown) -> list[Contro
     return [watch]
 
 
-async def _events(manager: Manager, store: Store, shutdown: Shutdown, name: str) -> AsyncIterator[bytes]:
+async def _events(
+    manager: Manager, store: Store, over: Callable[[], bool], name: str
+) -> AsyncIterator[bytes]:
     sent: dict[str, UpgradeView] = {}
     chosen = (await manager.upgrade(name)).id if name else ""
     async with manager.changes() as change:
-        while not shutdown.begun:
+        while not over():
             change.clear()
             found = [await store.find(chosen)] if chosen else await store.active()
             # One that has just ended is not active any more, and its end is what one waits for.

@@ -1,7 +1,6 @@
 """The process of the config server. It follows nobody: it starts from the file, its database and its own
 snapshot."""
 
-import asyncio
 import os
 import socket
 from collections.abc import Callable
@@ -36,7 +35,7 @@ async def run_config(
     name: str,
     settings: ModuleSettings,
     sockets: list[socket.socket],
-    stop: asyncio.Event,
+    stop: Shutdown,
     ready: Callable[[], None],
 ) -> None:
     """Serve the platform's documents until `stop`. Raises StartupError when the first of all is broken."""
@@ -46,7 +45,7 @@ async def run_config(
     snapshots = [kept.snapshot] if kept is not None else []
     config = begin(Path(settings.config) if given else None, os.environ, snapshots).config
     logs.set_level(config.telemetry.log_level)
-    parts = _parts(settings, config)
+    parts = _parts(settings, config, stop)
     setup = Setup(
         kinds=load_kinds(),
         environ=dict(os.environ),
@@ -55,7 +54,7 @@ async def run_config(
         kept=kept.snapshot if kept is not None else None,
         keep=lambda snapshot: own.write(_kept(settings.instance, snapshot)),
     )
-    await serve_application(create(parts, setup), parts.shutdown, settings, sockets, stop, ready)
+    await serve_application(create(parts, setup), settings, sockets, stop, ready)
 
 
 def given_file(path: str) -> GivenFile | None:
@@ -80,7 +79,7 @@ def _kept(instance: str, snapshot: Snapshot) -> Kept:
     return Kept(instance=instance, live=True, version=version, origin="server", snapshot=snapshot)
 
 
-def _parts(settings: ModuleSettings, config: PlatformConfig) -> Parts:
+def _parts(settings: ModuleSettings, config: PlatformConfig, stop: Shutdown) -> Parts:
     """Events, cache and objects are never started: documents need none of them."""
     data = Path(settings.data)
     return Parts(
@@ -100,5 +99,5 @@ def _parts(settings: ModuleSettings, config: PlatformConfig) -> Parts:
         log=structlog.get_logger().bind(module=settings.name, instance=settings.instance),
         context_key=settings.secrets.context,
         secrets=dict(settings.secrets.own),
-        shutdown=Shutdown(SYSTEM_CLOCK),
+        shutdown=stop,
     )

@@ -23,6 +23,7 @@ from moonpool.contracts.releases import (
 from moonpool.core.errors import BadRequest, Conflict, MoonpoolError, NotFound
 from moonpool.ports.discovery import Instance
 from moonpool.ports.spawner import Deployment
+from moonpool.wiring.draining import surplus
 from moonpool.wiring.foreign import listens_itself
 from moonpool.wiring.keeper import Slot
 from moonpool.wiring.places import MOST, Places
@@ -40,7 +41,11 @@ class Kept(Protocol):
 
     def start(self) -> None: ...
 
-    async def stop(self, *, settle: float = 0.0) -> None: ...
+    async def retire(self, *, settle: float) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    def hurry(self) -> None: ...
 
     def kill(self) -> None: ...
 
@@ -76,7 +81,8 @@ class LocalFleet:
         self._settle = settle
         self._changed = changed
         self._retiring: set[asyncio.Task[None]] = set()
-        self._leaving: set[Kept] = set()
+        self._leaving: list[Kept] = []
+        self._unhurried: list[Kept] = []
         self._log = structlog.get_logger()
         self.kept: list[Kept] = []
         """Everything there is, in the order of starting; what drains included."""
@@ -138,7 +144,7 @@ class LocalFleet:
             )
         left = wanted.pop(label, 1) - 1
         self._want(service, {**wanted, label: left} if left > 0 else wanted)
-        self._retire(kept)
+        self._retire([kept])
 
     async def remove(self, service: str, release: str) -> None:
         self._module(service)
@@ -152,8 +158,7 @@ class LocalFleet:
                     hint="Start another release first.",
                 )
             self._want(service, wanted)
-        for kept in self._of(service, release):
-            self._retire(kept)
+        self._retire(self._of(service, release))
 
     # ── for the supervisor ─────────────────────────────────────────────────────────────────────────
 
@@ -177,7 +182,7 @@ class LocalFleet:
         return all(one.failure and not one.was_ready for one in self._of(name))
 
     async def stop(self, names: frozenset[str]) -> None:
-        """Drain these modules' instances: nothing should run any more, but what was asked for stays kept."""
+        """Drain these modules' instances soon: nothing should run any more; what was asked for stays kept."""
         await asyncio.gather(*(kept.stop() for kept in list(self.kept) if kept.slot.name in names))
 
     async def settle(self) -> None:
@@ -258,8 +263,7 @@ class LocalFleet:
         if len(there) > wanted:
             # Those of no use first, then the latest.
             there.sort(key=lambda one: (one.instance.state in ("ready", "degraded"), -one.slot.number))
-            for kept in there[: len(there) - wanted]:
-                self._retire(kept)
+            self._retire(there[: len(there) - wanted])
 
     def _add(self, release: Release) -> Kept:
         slot = self._places.take(self._modules[release.service], release)
@@ -272,15 +276,28 @@ class LocalFleet:
         self._changed()
         return kept
 
-    def _retire(self, kept: Kept) -> None:
-        self._leaving.add(kept)
-        task = asyncio.create_task(self._retired(kept), name=f"retire {kept.slot.name}")
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+    def _retire(self, leaving: Sequence[Kept]) -> None:
+        """Instances of one module."""
+        if not leaving:
+            return
+        name = leaving[0].slot.name
+        served = len(self._of(name))
+        for kept in leaving:
+            self._leaving.append(kept)
+            self._unhurried.append(kept)
+            task = asyncio.create_task(self._retired(kept), name=f"retire {kept.slot.name}")
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+        for kept in surplus([one for one in self._unhurried if one.slot.name == name], served):
+            self._log.warning("too many drain: the oldest is hurried", instance=kept.instance.instance)
+            self._unhurried.remove(kept)
+            kept.hurry()
 
     async def _retired(self, kept: Kept) -> None:
-        await kept.stop(settle=self._settle)
+        await kept.retire(settle=self._settle)
         self.kept.remove(kept)
-        self._leaving.discard(kept)
+        self._leaving.remove(kept)
+        if kept in self._unhurried:
+            self._unhurried.remove(kept)
         self._changed()
         self._places.give_back(kept.slot)

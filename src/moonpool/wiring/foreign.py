@@ -93,6 +93,7 @@ class ProgramMain:
             lifeline=lifeline.fd,
             status=status.fd,
             drain_timeout=settings.drain_timeout,
+            replaced_drain_timeout=settings.replaced_drain_timeout,
         )
         sys.exit(code if code >= 0 else 128 - code)  # as shells tell of a signal
 
@@ -104,6 +105,7 @@ class ProgramMain:
             "MOONPOOL_INSTANCE": settings.instance,
             "MOONPOOL_SOCKET": self._socket_path,
             "MOONPOOL_DRAIN_SECONDS": f"{settings.drain_timeout:g}",
+            "MOONPOOL_REPLACED_DRAIN_SECONDS": f"{settings.replaced_drain_timeout:g}",
         }
 
     def _filled(self, word: str) -> str:

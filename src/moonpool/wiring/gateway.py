@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from prometheus_client import CollectorRegistry
 
+from moonpool.asgi.shutdown import Shutdown
 from moonpool.balancing.api import ApiBalancer
 from moonpool.balancing.pools import SERVING
 from moonpool.balancing.web import WebBalancer
@@ -78,7 +79,7 @@ async def run_gateway(
     name: str,
     settings: ModuleSettings,
     sockets: list[socket.socket],
-    stop: asyncio.Event,
+    stop: Shutdown,
     ready: Callable[[], None],
 ) -> None:
     """Serve the gateway on `sockets` until `stop`, then drain. Raises StartupError."""
@@ -87,17 +88,19 @@ async def run_gateway(
     group = Group([*infrastructure.components, *assembly.components])
     await group.start()
     server = assembly.server
+    stop.under_way = lambda: server.active
+
+    async def drain(seconds: float) -> int:
+        succeeded = _has_successor(infrastructure.discovery.current, settings)
+        assembly.gate.draining = not succeeded  # what still comes on kept connections is served as ever
+        return await server.drain(seconds, idle=HANDED_OVER if succeeded else 0.0)
+
     try:
         await server.start(sockets)
         _calm_collector()
         ready()
         await stop.wait()
-        succeeded = _has_successor(infrastructure.discovery.current, settings)
-        assembly.gate.draining = not succeeded  # what still comes on kept connections is served as ever
-        cut, _ = await asyncio.gather(
-            server.drain(settings.drain_timeout, idle=HANDED_OVER if succeeded else 0.0),
-            assembly.hand_back(settings.drain_timeout),
-        )
+        cut, _ = await asyncio.gather(stop.within(drain), stop.within(assembly.hand_back))
         infrastructure.log.info("drained", cut=cut)
     finally:
         await group.stop()

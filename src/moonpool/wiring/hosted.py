@@ -29,9 +29,10 @@ class Handed(msgspec.Struct, frozen=True, kw_only=True):
 
     sockets: tuple[int, ...]
     lifeline: int
-    """Its end tells to drain and end."""
+    """A byte tells that another one has taken over, its end to drain and end soon."""
     status: int
-    """Takes the text of a StartupError."""
+    """Takes the text of a StartupError and, if the settings have a `replaced_drain_timeout`, notes
+    (adapters/spawner/status.py)."""
     told: int
     """Gives the settings, then ends."""
 

@@ -3,7 +3,7 @@
     starting ──ready──► ready ◄──► degraded        as /readyz says
         │                 │
         └──── it ends ────┴──► crashed ──back-off──► starting
-    any ──stop──► draining ──► stopped
+    any ──retire, stop──► draining ──► stopped        for how long: draining.py
 
 A process that says it cannot start (StartupError) is not restarted at once again and again: the first
 time it makes the start of the platform fail, later it is tried a few more times at long intervals.
@@ -26,6 +26,7 @@ from moonpool.ports.discovery import Instance
 from moonpool.ports.spawner import Running, Spawner, Spec
 from moonpool.wiring import logfiles
 from moonpool.wiring.backoff import Backoff
+from moonpool.wiring.draining import LOOK_EVERY, Patience, words
 from moonpool.wiring.listening import turn_away
 from moonpool.wiring.probe import Answer, ask
 from moonpool.wiring.runner import EX_CONFIG, GRACE
@@ -54,7 +55,7 @@ class KeeperSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A process that has not once answered /livez by then is replaced. A large model takes minutes to
     load, and the engine answers nobody meanwhile."""
     live_timeout: float = 30.0
-    """So is one that answered, and has not for this long."""
+    """So is one that answered, and has not for this long; and ended, one that drains without a word."""
     startup_attempts: int = 5
     """How often a process that says it cannot start is tried once the platform has started."""
     settle: float = 0.5
@@ -87,6 +88,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     sockets: tuple[socket.socket, ...]
     log: Path
     drain_timeout: float
+    replaced_drain_timeout: float = 0.0
     prices: dict[str, tuple[int, int, int]] = {}
     """As ports.discovery.Instance has them."""
 
@@ -115,6 +117,7 @@ class Keeper:
         self._running: Running | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
+        self._hurried = asyncio.Event()
         self._refusals = 0
         self._spawned = 0
         self._mark = 0
@@ -139,12 +142,21 @@ class Keeper:
     def start(self) -> None:
         self._task = asyncio.create_task(self._keep(), name=f"keeper {self.slot.name}")
 
-    async def stop(self, *, settle: float = 0.0) -> None:
-        """Drain, and end what has not drained in time. What was not ready yet has nothing to drain.
+    async def retire(self, *, settle: float) -> None:
+        """Drain, since others serve in its place: they are told first, the process `settle` seconds later.
+        What was not ready yet has nothing to drain."""
+        await self._end_once(settle)
 
-        With `settle` others are told first, and the process that many seconds later. Called again, it waits
-        for the same end.
-        """
+    async def stop(self) -> None:
+        """Drain soon, and end what has not drained in time; also what is being retired."""
+        self.hurry()
+        await self._end_once(0.0)
+
+    def hurry(self) -> None:
+        """From now on it drains as if the platform ended, if it is told to drain at all."""
+        self._hurried.set()
+
+    async def _end_once(self, settle: float) -> None:
         if self._ending is None:
             self._stopping.set()
             self._ending = asyncio.create_task(self._end(settle), name=f"end {self.slot.name}")
@@ -155,10 +167,10 @@ class Keeper:
         if running is not None:
             of_use = self.instance.state in ("ready", "degraded")
             self._tell("draining")
-            if of_use and settle:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(settle):
-                        await running.wait()
+            if of_use:
+                await self._unhurried(running, settle)
+                if not self._hurried.is_set() and running.retire():
+                    await self._let_end(running)
             running.terminate()
             try:
                 async with asyncio.timeout(self.slot.drain_timeout + GRACE if of_use else UNREADY_GRACE):
@@ -167,6 +179,27 @@ class Keeper:
                 running.kill()
         if self._task is not None:
             await self._task
+
+    async def _let_end(self, running: Running) -> None:
+        """Until what it has has ended, it is hurried, or (killed) it is waited for no more."""
+        patience = Patience(
+            self.slot.replaced_drain_timeout + GRACE, self._settings.live_timeout, self._clock
+        )
+        while not await self._unhurried(running, min(LOOK_EVERY, patience.left)):
+            seen = running.draining
+            self._tell("draining", reason=words(seen))
+            if reason := patience.ends(seen):
+                self._log.error("instance does not end", instance=self.instance.instance, reason=reason)
+                running.kill()
+                return
+
+    async def _unhurried(self, running: Running, seconds: float) -> bool:
+        """Wait so long; true at once when it has ended or is hurried."""
+        ends = [asyncio.ensure_future(running.wait()), asyncio.ensure_future(self._hurried.wait())]
+        done, _ = await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for each in ends:
+            each.cancel()
+        return bool(done)
 
     def kill(self) -> None:
         """End now; `stop` still has to be awaited."""
@@ -203,6 +236,7 @@ class Keeper:
             number=self.slot.number,
             endpoint=self.slot.endpoint,
             drain_timeout=self.slot.drain_timeout,
+            replaced_drain_timeout=self.slot.replaced_drain_timeout,
         )
         running = await self._spawner.spawn(spec, self.slot.sockets)
         self._running = running

@@ -34,8 +34,8 @@ from moonpool.wiring.money import HttpBudgetClient
 from moonpool.wiring.registry import resolve
 from moonpool.wiring.settings import ModuleSettings
 
-CONNECTIONS_SHARE = 0.9
-"""Of the time to drain, for requests to end; the rest is for what the service then still has to end."""
+LAST_SHARE, LAST_MOST = 0.1, 5.0
+"""Of the time to drain, and seconds: what is kept of it for what a service has to end after its requests."""
 KEEP_ALIVE = 75
 """Seconds a service keeps an idle connection: longer than our client does, so that it never closes one
 that is just being used again."""
@@ -47,24 +47,24 @@ async def run_service(
     name: str,
     settings: ModuleSettings,
     sockets: list[socket.socket],
-    stop: asyncio.Event,
+    stop: Shutdown,
     ready: Callable[[], None],
 ) -> None:
     """Serve one of the nine services until `stop`, then drain. Raises StartupError."""
     infrastructure = open_infrastructure(settings)
     manifest = cast(Manifest, resolve(f"moonpool.services.{name}.manifest:MANIFEST"))
-    parts, components = _parts(manifest, settings, infrastructure)
+    parts, components = _parts(manifest, settings, infrastructure, stop)
     group = Group(components)
     await group.start()
     try:
         create = cast(Callable[[Parts], ASGIApp], resolve(f"moonpool.services.{name}.app:create"))
-        await serve_application(create(parts), parts.shutdown, settings, sockets, stop, ready)
+        await serve_application(create(parts), settings, sockets, stop, ready)
     finally:
         await group.stop()
 
 
 def _parts(
-    manifest: Manifest, settings: ModuleSettings, infrastructure: Infrastructure
+    manifest: Manifest, settings: ModuleSettings, infrastructure: Infrastructure, stop: Shutdown
 ) -> tuple[Parts, list[Component]]:
     config, data = infrastructure.config, infrastructure.data
     database = open_database(config, data, manifest.service)
@@ -96,7 +96,7 @@ def _parts(
         context_key=settings.secrets.context,
         secrets=dict(settings.secrets.own),
         documents=infrastructure.documents,
-        shutdown=Shutdown(infrastructure.clock),
+        shutdown=stop,
         spans=spans,
     )
     return parts, [*infrastructure.components, database, cache, objects, *more]
@@ -141,7 +141,21 @@ def _inference_client(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own signals: the runner has them."""
+    """uvicorn without its own signals: the runner has them. Nor with a time of its own to end in: ours may
+    become shorter while it drains."""
+
+    def __init__(self, config: uvicorn.Config, stop: Shutdown) -> None:
+        super().__init__(config)
+        self._stop = stop
+        stop.under_way = lambda: len(self.server_state.tasks)
+
+    async def _wait_tasks_to_complete(self) -> None:
+        """Raises TimeoutError, upon which uvicorn cancels what has not ended."""
+        await self._stop.within(self._requests_end)
+
+    async def _requests_end(self, seconds: float) -> None:
+        async with asyncio.timeout(seconds - min(LAST_SHARE * seconds, LAST_MOST)):
+            await super()._wait_tasks_to_complete()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -174,10 +188,9 @@ async def _uvicorn(server: uvicorn.Server, sockets: list[socket.socket]) -> None
 
 async def serve_application(
     app: ASGIApp,
-    shutdown: Shutdown,
     settings: ModuleSettings,
     sockets: list[socket.socket],
-    stop: asyncio.Event,
+    stop: Shutdown,
     ready: Callable[[], None],
 ) -> None:
     guarded = _LifespanErrors(app)
@@ -192,9 +205,8 @@ async def serve_application(
         date_header=False,
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=max(1, int(settings.drain_timeout * CONNECTIONS_SHARE)),
     )
-    server = _Server(config)
+    server = _Server(config, stop)
     serving = asyncio.create_task(_uvicorn(server, sockets), name="serve")
     stopping = asyncio.create_task(stop.wait(), name="stop")
     try:
@@ -205,7 +217,8 @@ async def serve_application(
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopping.cancel()
-        shutdown.begin(settings.drain_timeout)
+        if not stop.begun:
+            stop.begin(settings.drain_timeout)
         server.should_exit = True
         await serving
     if isinstance(guarded.error, StartupError):

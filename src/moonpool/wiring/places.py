@@ -21,7 +21,8 @@ MOST = 64
 
 
 class Places:
-    """`public` are the TCP sockets of the module that clients reach, at `url`."""
+    """`public` are the TCP sockets of the module that clients reach, at `url`. A release's own
+    `drain_timeout` stands for both of the platform's."""
 
     def __init__(
         self,
@@ -31,12 +32,13 @@ class Places:
         public: list[socket.socket],
         url: str,
         drain_timeout: float,
+        replaced_drain_timeout: float = 0.0,
     ) -> None:
         """Raises StartupError when there is no folder for sockets."""
         self._layout = layout
         self._public = public
         self._url = url
-        self._drain_timeout = drain_timeout
+        self._drain_timeouts = drain_timeout, replaced_drain_timeout
         longest = max((socket_name(name, MOST) for name in names), key=len, default="")
         self._folder = socket_folder(layout, longest)
         self._taken: dict[tuple[str, int], Slot] = {}
@@ -67,6 +69,7 @@ class Places:
             if module.public:
                 endpoint = self._url
         overridden = release.overrides.drain_timeout
+        soon, replaced = self._drain_timeouts if overridden is None else (overridden, overridden)
         slot = Slot(
             name=name,
             release=release.label,
@@ -75,7 +78,8 @@ class Places:
             probe=probe,
             sockets=(*own, *self._public) if module.public else tuple(own),
             log=self.log(name, release.label),
-            drain_timeout=self._drain_timeout if overridden is None else overridden,
+            drain_timeout=soon,
+            replaced_drain_timeout=replaced,
             prices={alias: astuple(price) for alias, price in prices_of(release).items()},
         )
         self._taken[name, number] = slot

@@ -24,6 +24,7 @@ def make_plan(
         replicas={**replicas, GATEWAY: gateway.workers},
         alone=frozenset(() if shared else {GATEWAY}),
         drain_timeout=gateway.drain_seconds,
+        replaced_drain_timeout=max(gateway.replaced_drain_seconds, gateway.drain_seconds),
         log_level=config.telemetry.log_level,
         tls=bool(gateway.tls_certificate),
     )

@@ -3,10 +3,9 @@
 Nothing is imported until it is asked for: the supervisor reads manifests (light), the process of a
 module its entry point.
 
-    run(name, settings, sockets, stop, ready)   serves on `sockets` until `stop` is set, then drains
+    run(name, settings, sockets, stop, ready)   serves on `sockets` until `stop` has begun, then drains
 """
 
-import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from importlib import import_module
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from moonpool.asgi.shutdown import Shutdown
 from moonpool.contracts.config import SERVICES
 from moonpool.contracts.documents.wire import CONFIG
 from moonpool.contracts.manifest import Manifest
@@ -28,9 +28,9 @@ UPGRADE = "upgrade"
 class EntryPoint(Protocol):
     """Runs one module in the current event loop.
 
-    Calls `ready` once when it accepts; returns after `stop` is set and everything is drained, within
-    `settings.drain_timeout`. On `stop` it closes its listening sockets first (closes: the sockets are
-    shared with the supervisor, a shutdown or an unlink would take them from the successor).
+    Calls `ready` once when it accepts; returns after `stop` has begun and everything is drained, within what
+    remains by it (which may become less meanwhile). On `stop` it closes its listening sockets first (closes:
+    the sockets are shared with the supervisor, a shutdown or an unlink would take them from the successor).
     Raises StartupError when it cannot start for a reason that a person has to mend.
     """
 
@@ -39,7 +39,7 @@ class EntryPoint(Protocol):
         name: str,
         settings: ModuleSettings,
         sockets: list[socket.socket],
-        stop: asyncio.Event,
+        stop: Shutdown,
         ready: Callable[[], None],
     ) -> Awaitable[None]: ...
 

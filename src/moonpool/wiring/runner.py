@@ -17,12 +17,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import structlog
 import uvloop
 
 from moonpool.adapters.spawner.local import Inherited
+from moonpool.adapters.spawner.status import TELL_EVERY, note
+from moonpool.asgi.shutdown import Shutdown
 from moonpool.core.errors import StartupError
 from moonpool.wiring import logging as logs
 from moonpool.wiring.registry import EntryPoint, Module
@@ -68,7 +71,7 @@ def run_child(
             os.nice(manifest.nice)  # before there are other threads: on Linux each has its own
         entry = module.load_entry()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_until_told(entry, settings, sockets, lifeline))
+            runner.run(_until_told(entry, settings, sockets, lifeline, status))
     except StartupError as error:
         log.error("cannot start", error=str(error))
         with contextlib.suppress(OSError):
@@ -82,26 +85,43 @@ def run_child(
 
 
 async def _until_told(
-    entry: EntryPoint, settings: ModuleSettings, sockets: list[socket.socket], lifeline: int
+    entry: EntryPoint, settings: ModuleSettings, sockets: list[socket.socket], lifeline: int, status: int
 ) -> None:
-    stop = asyncio.Event()
+    """A byte on the lifeline: a successor serves, end what is under way. Its end, or SIGTERM: end soon."""
+    stop = Shutdown()
     loop = asyncio.get_running_loop()
 
-    def told() -> None:
-        _end_at_the_latest(settings.drain_timeout + GRACE)
+    def told(seconds: float) -> None:
+        _end_at_the_latest(seconds + GRACE)
         with contextlib.suppress(RuntimeError):  # the loop is closed: it is ending anyway
-            loop.call_soon_threadsafe(stop.set)
+            loop.call_soon_threadsafe(stop.begin, seconds)
 
-    loop.add_signal_handler(signal.SIGTERM, told)
-    threading.Thread(target=_watch, args=(lifeline, told), name="lifeline", daemon=True).start()
-    await run_module(entry, settings, sockets, stop)
+    end, replaced = partial(told, settings.drain_timeout), partial(told, settings.replaced_drain_timeout)
+    loop.add_signal_handler(signal.SIGTERM, end)
+    threading.Thread(target=_watch, args=(lifeline, replaced, end), name="lifeline", daemon=True).start()
+    telling = asyncio.create_task(_tell(stop, status)) if settings.replaced_drain_timeout else None
+    try:
+        await run_module(entry, settings, sockets, stop)
+    finally:
+        if telling is not None:
+            telling.cancel()
+
+
+async def _tell(stop: Shutdown, status: int) -> None:
+    """That this process knows what it means to be replaced; then, as long as it drains, what it still has."""
+    with contextlib.suppress(OSError):  # nobody listens any more
+        os.write(status, note(0))
+        await stop.wait()
+        while True:
+            os.write(status, note(stop.under_way()))
+            await asyncio.sleep(TELL_EVERY)
 
 
 async def run_module(
     entry: EntryPoint,
     settings: ModuleSettings,
     sockets: list[socket.socket],
-    stop: asyncio.Event,
+    stop: Shutdown,
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
     """One module's life, told in the log."""
@@ -116,16 +136,17 @@ async def run_module(
     await entry(settings.name, settings, sockets, stop, ready)
 
 
-def _watch(lifeline: int, told: Callable[[], None]) -> None:
+def _watch(lifeline: int, replaced: Callable[[], None], end: Callable[[], None]) -> None:
     """In a thread, since it must work in a process whose event loop is stuck."""
     while os.read(lifeline, 1):
-        pass
-    told()
+        replaced()
+    end()
 
 
 def _end_at_the_latest(seconds: float) -> None:
     """SIGALRM's default action ends the process, whatever its threads and its loop are doing."""
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    left = signal.getitimer(signal.ITIMER_REAL)[0]
+    signal.setitimer(signal.ITIMER_REAL, min(left, seconds) if left else seconds)
 
 
 def become_child(name: str, log: Path) -> None:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 import uvloop
 
+from moonpool.asgi.shutdown import Shutdown
 from moonpool.contracts.releases import FIRST
 from moonpool.core.errors import StartupError
 from moonpool.ports.discovery import Instance
@@ -65,7 +66,7 @@ class _Serving:
         _check_names((*plan.listen, *plan.peers), plan.registry)
         self._topology = TopologyFile(layout.run / f"serve-{'+'.join(plan.targets)[:80]}.json")
         self._instances: dict[str, Instance] = {}
-        self._stop = asyncio.Event()
+        self._stop = Shutdown()
 
     async def run(self) -> None:
         root = load_root(self._layout.root_key, take_given())
@@ -80,7 +81,7 @@ class _Serving:
             tasks.append(asyncio.create_task(self._run_one(module, root, endpoint, sockets)))
         # Whichever ends first ends all: a container is restarted as a whole.
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        self._stop.set()
+        self._stop.begin(self._plan.drain_timeout)
         watching.cancel()
         await asyncio.wait({watching})
         results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -134,9 +135,9 @@ class _Serving:
             loop.add_signal_handler(number, self._told)
 
     def _told(self) -> None:
-        if self._stop.is_set():
+        if self._stop.begun:
             os._exit(130)  # told twice: nobody is waited for
-        self._stop.set()
+        self._stop.begin(self._plan.drain_timeout)
         for name in self._plan.targets:
             self._tell(name, "draining")
 

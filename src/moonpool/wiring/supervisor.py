@@ -62,6 +62,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     alone: frozenset[str] = frozenset()
     """Modules of which one release may have one instance only."""
     drain_timeout: float = 30.0
+    replaced_drain_timeout: float = 900.0
     log_level: str = "info"
     tls: bool = False
     preload: tuple[str, ...] = PRELOAD
@@ -82,6 +83,7 @@ class Supervisor:
         self.plan = plan
         self.url = ""
         self._lock = PlatformLock(layout)
+        self._shelf = Shelf(layout)
         self._instances: InstancesLock | None = None
         self._public: list[socket.socket] = []
         self._root = b""
@@ -130,9 +132,10 @@ class Supervisor:
         return topology
 
     async def _outlive_predecessor(self) -> None:
-        """After a supervisor was killed its children drain on their own: wait for the last one."""
+        """After a supervisor was killed its children drain on their own, soon: wait for the last one."""
         assert self._instances is not None
-        deadline = time.monotonic() + self.plan.drain_timeout + 2 * GRACE
+        overridden = (one.overrides.drain_timeout or 0.0 for one in self._shelf.all())
+        deadline = time.monotonic() + max(self.plan.drain_timeout, *overridden) + 2 * GRACE
         while not self._instances.try_exclusive():
             if time.monotonic() > deadline:
                 raise StartupError(
@@ -156,9 +159,14 @@ class Supervisor:
         plan, layout = self.plan, self.layout
         names = (*self._modules, CONTROL)
         self._places = Places(
-            layout, names, public=self._public, url=self.url, drain_timeout=plan.drain_timeout
+            layout,
+            names,
+            public=self._public,
+            url=self.url,
+            drain_timeout=plan.drain_timeout,
+            replaced_drain_timeout=plan.replaced_drain_timeout,
         )
-        shelf = Shelf(layout)
+        shelf = self._shelf
         fleet = LocalFleet(
             modules=plan.modules,
             replicas=plan.replicas,
@@ -329,6 +337,7 @@ class Supervisor:
             overrides=release.overrides,
             secrets=secrets_of(module, self._root, calls),
             drain_timeout=spec.drain_timeout,
+            replaced_drain_timeout=spec.replaced_drain_timeout,
             log_level=self.plan.log_level,
         )
         log, lock = self._places.log(spec.name, spec.release), Inherited(self._instances.fd)

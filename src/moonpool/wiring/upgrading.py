@@ -1,6 +1,5 @@
 """The process of the upgrade manager: its application, with the fleet and the documents that it moves."""
 
-import asyncio
 import socket
 import time
 from collections.abc import Callable
@@ -33,19 +32,19 @@ async def run_upgrade(
     name: str,
     settings: ModuleSettings,
     sockets: list[socket.socket],
-    stop: asyncio.Event,
+    stop: Shutdown,
     ready: Callable[[], None],
 ) -> None:
     """Serve the upgrade manager until `stop`. Raises StartupError."""
     infrastructure = open_infrastructure(settings)
-    parts = _parts(settings, infrastructure)
+    parts = _parts(settings, infrastructure, stop)
     fleet = open_fleet(infrastructure.data, infrastructure.client)
     documents = PushedDocuments(infrastructure.documents, infrastructure.caller, fleet)
     group = Group([*infrastructure.components, parts.database])
     await group.start()
     try:
         app = create(parts, Setup(fleet=fleet, documents=documents))
-        await serve_application(app, parts.shutdown, settings, sockets, stop, ready)
+        await serve_application(app, settings, sockets, stop, ready)
     finally:
         await group.stop()
 
@@ -90,7 +89,7 @@ class PushedDocuments:
         return await self._fleet.releases()
 
 
-def _parts(settings: ModuleSettings, infrastructure: Infrastructure) -> Parts:
+def _parts(settings: ModuleSettings, infrastructure: Infrastructure, stop: Shutdown) -> Parts:
     """Cache and objects are never started: the manager needs none of them."""
     config, data = infrastructure.config, infrastructure.data
     return Parts(
@@ -111,5 +110,5 @@ def _parts(settings: ModuleSettings, infrastructure: Infrastructure) -> Parts:
         context_key=settings.secrets.context,
         secrets=dict(settings.secrets.own),
         documents=infrastructure.documents,
-        shutdown=Shutdown(infrastructure.clock),
+        shutdown=stop,
     )

@@ -2,7 +2,7 @@
 
     starting ──passes──► ready ◄──passes── crashed        "crashed": it is not reached, or refuses
                            └────fails────────►│
-    any ──stop──► draining ──► stopped
+    any ──retire, stop──► draining ──► stopped
 
 There is nothing to start, and nothing to end: draining waits until nobody is sent there any more.
 """
@@ -108,7 +108,17 @@ class Watch:
         self._changed(self.instance)
         self._task = asyncio.create_task(self._watch(), name=f"watch {self.slot.name}")
 
-    async def stop(self, *, settle: float = 0.0) -> None:
+    async def retire(self, *, settle: float) -> None:
+        await self._end_once(settle)
+
+    async def stop(self) -> None:
+        self.hurry()
+        await self._end_once(0.0)
+
+    def hurry(self) -> None:
+        self._hurry.set()
+
+    async def _end_once(self, settle: float) -> None:
         if self._ending is None:
             self._stopping.set()
             self._ending = asyncio.create_task(self._end(settle))
@@ -116,7 +126,7 @@ class Watch:
 
     def kill(self) -> None:
         self._stopping.set()
-        self._hurry.set()
+        self.hurry()
 
     async def _end(self, settle: float) -> None:
         if self._task is not None:

@@ -15,9 +15,10 @@ WARDEN = """
 import json, os, sys
 from moonpool.adapters.spawner.handing import readable
 from moonpool.adapters.spawner.warden import run_program
-argv, lifeline, status, drain = json.loads(sys.argv[1])
+argv, lifeline, status, drain, replaced = json.loads(sys.argv[1])
 kept = {"TOLD_FD": readable(b"a secret")}
 ways = {"kept": kept, "lifeline": lifeline, "status": status, "drain_timeout": drain}
+ways["replaced_drain_timeout"] = replaced
 sys.exit(run_program(argv, dict(os.environ), [], **ways))
 """
 OBEDIENT = """
@@ -37,11 +38,11 @@ time.sleep(60)
 
 
 class Warden:
-    def __init__(self, argv: list[str], drain: float = 5.0) -> None:
+    def __init__(self, argv: list[str], drain: float = 5.0, replaced: float = 0.0) -> None:
         lifeline, self.lifeline = os.pipe()
         self.status, status = os.pipe()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", WARDEN, json.dumps([argv, lifeline, status, drain])],
+            [sys.executable, "-c", WARDEN, json.dumps([argv, lifeline, status, drain, replaced])],
             pass_fds=(lifeline, status),
         )
         os.close(lifeline)
@@ -83,6 +84,26 @@ def test_what_does_not_end_in_time_is_killed_with_all_it_started(said: Path) -> 
     os.close(warden.lifeline)
     assert warden.process.wait(10) == (-signal.SIGKILL) % 256
     assert all(gone(pid) for pid in pids)
+
+
+def test_what_is_replaced_has_long_until_the_lifeline_ends(said: Path) -> None:
+    warden = Warden([sys.executable, "-c", STUBBORN, str(said)], drain=0.2, replaced=60.0)
+    pids = [int(word) for word in words(said)]
+    assert os.read(warden.status, 4096) == b"\0\n"
+    os.write(warden.lifeline, b"\n")
+    with pytest.raises(subprocess.TimeoutExpired):
+        warden.process.wait(0.6)
+    os.close(warden.lifeline)
+    assert warden.process.wait(5) == (-signal.SIGKILL) % 256
+    assert all(gone(pid) for pid in pids)
+
+
+def test_what_is_replaced_ends_at_its_bound(said: Path) -> None:
+    warden = Warden([sys.executable, "-c", STUBBORN, str(said)], replaced=0.2)
+    words(said)
+    os.write(warden.lifeline, b"\n")
+    assert warden.process.wait(5) == (-signal.SIGKILL) % 256
+    os.close(warden.lifeline)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel does it (prctl(2))")

@@ -4,7 +4,8 @@
 {"beta": {"fall": "text"}}            raises ValueError
 {"beta": {"unready_until": PATH}}     /readyz says 503 until that file exists
 {"beta": {"deaf": PATH}}              once that file exists, the event loop is stuck
-{"beta": {"linger": SECONDS}}         takes that long to drain
+{"beta": {"linger": SECONDS}}         takes that long to drain, whatever it is told
+{"beta": {"streams": SECONDS}}        the same, in the time that it has
 {"beta@v2": …}                        of that release only
 """
 
@@ -78,6 +79,8 @@ async def run(name, settings, sockets, stop, ready):
         server.close()
     if ears:
         ears.cancel()
+    stop.under_way = lambda: 2
+    await stop.within(lambda seconds: asyncio.sleep(min(behaviour.get("streams", 0), seconds)))
     await asyncio.sleep(behaviour.get("linger", 0))
 
 

@@ -28,10 +28,15 @@ async def run(name, settings, sockets, stop, ready):
     await stop.wait()
     if behaviour == "linger":
         await asyncio.sleep(60)
+    stop.under_way = lambda: 3
+    if behaviour in ("streams", "unknown"):
+        print('{"event": "streams"}', file=sys.stderr, flush=True)
+        await stop.within(asyncio.sleep)
 
 runner.GRACE = 0.1
 settings = ModuleSettings(
-    name="chat", instance="chat-0-1", endpoint="unix:x", data=".", topology="t", drain_timeout=0.1
+    name="chat", instance="chat-0-1", endpoint="unix:x", data=".", topology="t", drain_timeout=0.1,
+    replaced_drain_timeout=0.0 if sys.argv[3] == "unknown" else 60.0,
 )
 MANIFEST = Manifest(service="chat", summary="", nice=5)
 module = Module(
@@ -61,6 +66,10 @@ class Child:
             if self.lines[-1]["event"] == "serving":
                 return self
         raise AssertionError(self.lines)
+
+    def event(self):
+        """The next."""
+        return json.loads(self.process.stderr.readline())["event"]
 
     def end(self):
         """Its exit code; what it logged and what it said at the end are kept."""
@@ -101,6 +110,34 @@ def test_the_end_of_its_lifeline_drains_it(start):
     child = start("well").serving()
     os.close(child.lifeline)
     assert child.end() == 0
+    assert child.said.startswith("\0" + "0\n")
+
+
+def test_what_is_replaced_goes_on_until_its_lifeline_ends(start):
+    child = start("streams").serving()
+    os.write(child.lifeline, b"\n")
+    assert child.event() == "streams"
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.process.wait(0.5)
+    os.write(child.lifeline, b"\n")
+    os.close(child.lifeline)
+    assert child.end() == 0
+    assert child.said.startswith("\0" + "0\n\0" + "3\n")
+
+
+def test_a_signal_cuts_short_what_is_replaced(start):
+    child = start("streams").serving()
+    os.write(child.lifeline, b"\n")
+    assert child.event() == "streams"
+    child.process.send_signal(signal.SIGTERM)
+    assert child.end() == 0
+    os.close(child.lifeline)
+
+
+def test_to_a_supervisor_that_does_not_know_notes_none_are_sent(start):
+    child = start("unknown").serving()
+    os.close(child.lifeline)
+    assert child.end() == 0
     assert child.said == ""
 
 
@@ -123,14 +160,14 @@ def test_the_kernel_ends_what_does_not_end(start, behaviour):
 def test_what_cannot_start_says_so(start):
     child = start("refuse")
     assert child.end() == 78
-    assert child.said == "x.db: is newer than this code\n  → Upgrade."
+    assert child.said.replace("\0" + "0\n", "") == "x.db: is newer than this code\n  → Upgrade."
     os.close(child.lifeline)
 
 
 def test_a_fault_is_logged_with_its_trace(start):
     child = start("fall")
     assert child.end() == 1
-    assert child.said == ""
+    assert child.said.strip("\0" + "0\n") == ""
     assert child.lines[-1]["error"] == "ValueError: no such luck"
     assert "in run\n" in child.lines[-1]["exception"]
     os.close(child.lifeline)

@@ -70,5 +70,5 @@ async def test_peers_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         await asyncio.sleep(0.1)
         assert read_topology(serving._topology.path).version <= version + 1  # told when it changes only
     finally:
-        serving._stop.set()
+        serving._stop.begin(1.0)
         await task

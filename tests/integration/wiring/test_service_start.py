@@ -1,6 +1,5 @@
 """A service whose application refuses to start: its own words, not its server's exit."""
 
-import asyncio
 import socket
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from moonpool.asgi.parts import Parts
+from moonpool.asgi.shutdown import Shutdown
 from moonpool.core.errors import StartupError
 from moonpool.services.model import app
 from moonpool.wiring.modules import run_service
@@ -41,4 +41,4 @@ async def test_the_reason_gets_out(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         socket.create_server(("127.0.0.1", 0)) as listening,
         pytest.raises(StartupError, match="cannot be a model's name"),
     ):
-        await run_service("model", settings, [listening], asyncio.Event(), lambda: None)
+        await run_service("model", settings, [listening], Shutdown(), lambda: None)

@@ -17,6 +17,7 @@ from moonpool.contracts.release_stats import TOPIC
 from moonpool.contracts.upgrades import UpgradeView
 from moonpool.core.principal import Principal, Role
 from moonpool.ports.events import Delivered, Event
+from moonpool.upgrade import routes
 from moonpool.upgrade.app import Setup, create
 from moonpool.upgrade.manifest import MANIFEST, UPGRADE
 
@@ -172,6 +173,17 @@ async def test_a_watch_tells_every_change_to_the_end(module: Module) -> None:
     views = [msgspec.json.decode(line[6:]) for line in told.split("\n\n") if line.startswith("data: ")]
     assert views[-1]["phase"] == "done"
     assert len(views) > 2
+
+
+async def test_a_watch_without_an_end_holds_no_gateway(
+    module: Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "BEAT", 0.005)
+    following = asyncio.create_task(module.call("GET", "/admin/upgrades/watch"))
+    await asyncio.sleep(0.02)
+    assert not following.done()
+    module.stage.clock.advance(routes.WATCH + 1)
+    assert (await asyncio.wait_for(following, 5)).text.startswith(": nothing new")
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ class Kept:
         self.failure = ""
         self.was_ready = False
         self.stopping = False
+        self.hurried = False
         self.settled = 0.0
         self.drained = asyncio.Event()
         self.instance = Instance(
@@ -46,7 +47,14 @@ class Kept:
     def start(self):
         self.tell("ready")
 
-    async def stop(self, *, settle=0.0):
+    async def stop(self):
+        self.hurry()
+        await self.retire(settle=0.0)
+
+    def hurry(self):
+        self.hurried = True
+
+    async def retire(self, *, settle):
         self.stopping = True
         self.settled = settle
         self.tell("draining")
@@ -253,14 +261,49 @@ async def test_a_release_that_falls_beside_a_good_one_is_not_waited_for(make):
     assert fleet.hopeless() is good
 
 
-async def test_the_end_of_the_platform_waits_for_what_drains(make):
+async def test_of_many_replacements_the_oldest_is_hurried(make):
     fleet = make()
+    gone = []
+    for label in ("v2", "v1") * 3:
+        old = next(one for one in fleet.kept if one.slot.name == "chat" and not one.stopping)
+        await fleet.ensure("chat", label, 1)
+        await fleet.remove("chat", old.slot.release)
+        await turn()
+        gone.append(old)
+    # One should serve, and one more did at each replacement: six may drain without hurry.
+    assert [old.hurried for old in gone] == [False] * 6
     await fleet.ensure("chat", "v2", 1)
     await fleet.remove("chat", "v1")
     await turn()
+    assert [old.hurried for old in gone] == [True] + [False] * 5
+    for old in gone[:2]:
+        old.drained.set()
+    await turn()
+    await fleet.ensure("chat", "v1", 1)
+    await fleet.remove("chat", "v2")
+    await turn()
+    assert not any(old.hurried for old in gone[1:])
+
+
+async def test_fewer_instances_are_no_pile(make):
+    fleet = make(chat=9)
+    await fleet.ensure("chat", "v1", 1)
+    await turn()
+    left = [one for one in fleet.kept if one.slot.name == "chat" and one.stopping]
+    assert (len(left), any(one.hurried for one in left)) == (8, False)
+
+
+async def test_the_end_of_the_platform_hurries_what_drains(make):
+    fleet = make()
+    await fleet.ensure("chat", "v2", 1)
+    old = fleet.kept[-2]
+    await fleet.remove("chat", "v1")
+    await turn()
+    assert not old.hurried
     stopping = asyncio.create_task(fleet.stop(frozenset({"chat", "gateway", "inference"})))
     await turn()
     assert not stopping.done()
+    assert old.hurried
     fleet.kill()
     await stopping
     await fleet.settle()

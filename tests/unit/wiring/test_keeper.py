@@ -7,6 +7,7 @@ from msgspec import structs
 
 from moonpool.core.clock import SYSTEM_CLOCK
 from moonpool.core.errors import Unavailable
+from moonpool.ports.spawner import Draining
 from moonpool.wiring.backoff import Backoff
 from moonpool.wiring.keeper import Keeper, KeeperSettings, Probe, Slot
 from moonpool.wiring.listening import bind_unix
@@ -19,6 +20,8 @@ class Process:
         self.failure = failure
         self.ended = asyncio.get_running_loop().create_future()
         self.told = []
+        self.draining = Draining()
+        self.knows = False
 
     async def wait(self):
         return await asyncio.shield(self.ended)
@@ -26,6 +29,11 @@ class Process:
     def end(self, code):
         if not self.ended.done():
             self.ended.set_result(code)
+
+    def retire(self):
+        if self.knows:
+            self.told.append("retire")
+        return self.knows
 
     def terminate(self):
         self.told.append("terminate")
@@ -64,7 +72,7 @@ class Spawner:
 def keeping(tmp_path):
     """Keeper, spawner, and the states the keeper told."""
 
-    def make(sockets=(), **settings):
+    def make(sockets=(), replaced=0.0, **settings):
         told = []
         spawner = Spawner()
         settings = KeeperSettings(backoff_most=0.001, probe_starting=0.001, **settings)
@@ -78,6 +86,7 @@ def keeping(tmp_path):
                 sockets=sockets,
                 log=tmp_path / "chat.log",
                 drain_timeout=0.0,
+                replaced_drain_timeout=replaced,
             ),
             spawner,
             settings=settings,
@@ -213,3 +222,88 @@ async def test_what_drains_need_not_answer(keeping):
     assert process.told == ["terminate"]
     process.end(0)
     await stopping
+
+
+@pytest.fixture
+def serving(keeping, monkeypatch):
+    """A keeper whose process is ready, and knows what it means to be replaced if `knows`."""
+    monkeypatch.setattr("moonpool.wiring.keeper.LOOK_EVERY", 0.001)
+    monkeypatch.setattr("moonpool.wiring.keeper.GRACE", 0.05)
+
+    async def make(*, knows=True, replaced=60.0, **settings):
+        keeper, spawner, told = keeping(replaced=replaced, **settings)
+        process = await spawner.next(0)
+        process.knows = knows
+        await asyncio.sleep(0)
+        keeper.instance = structs.replace(keeper.instance, state="ready")
+        return keeper, process, told
+
+    return make
+
+
+async def until(condition):
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def test_what_was_replaced_ends_with_what_it_has(serving):
+    keeper, process, told = await serving(live_timeout=60_000.0)
+    retiring = asyncio.create_task(keeper.retire(settle=0.0))
+    await until(lambda: process.told)
+    process.draining = Draining(notes=2, tells=True, under_way=5)
+    await until(lambda: ("draining", "5 requests to end") in told)
+    await asyncio.sleep(0.1)  # for longer than one that is stopped would have
+    assert process.told == ["retire"]
+    process.end(0)
+    await retiring
+    assert keeper.instance.state == "stopped"
+    assert "kill" not in process.told
+
+
+async def test_others_are_told_first(serving):
+    keeper, process, told = await serving()
+    retiring = asyncio.create_task(keeper.retire(settle=60.0))
+    await until(lambda: ("draining", "") in told)
+    await asyncio.sleep(0.01)
+    assert process.told == []
+    keeper.hurry()  # then nobody is left to tell
+    await until(lambda: process.told == ["terminate"])
+    process.end(0)
+    await retiring
+
+
+async def test_the_end_of_the_platform_cuts_it_short(serving):
+    keeper, process, _ = await serving()
+    retiring = asyncio.create_task(keeper.retire(settle=0.0))
+    await until(lambda: process.told == ["retire"])
+    await keeper.stop()
+    await retiring
+    assert process.told == ["retire", "terminate", "kill"]
+
+
+async def test_what_is_stopped_is_never_given_long(serving):
+    keeper, process, _ = await serving()
+    stopping = asyncio.create_task(keeper.stop())
+    await until(lambda: process.told == ["terminate"])
+    process.end(0)
+    await stopping
+
+
+async def test_a_package_that_does_not_know_the_word_has_the_short_time(serving):
+    keeper, process, _ = await serving(knows=False)
+    await keeper.retire(settle=0.0)
+    assert process.told == ["terminate", "kill"]
+
+
+async def test_what_outlives_its_bound_is_killed(serving):
+    keeper, process, _ = await serving(replaced=0.01)
+    await keeper.retire(settle=0.0)
+    assert process.told[:2] == ["retire", "kill"]
+
+
+async def test_what_falls_silent_is_killed(serving):
+    keeper, process, _ = await serving(live_timeout=2.0)  # two looks
+    process.draining = Draining(notes=1, tells=True, under_way=1)
+    await asyncio.wait_for(keeper.retire(settle=0.0), 5)
+    assert process.told[:2] == ["retire", "kill"]

@@ -1,8 +1,8 @@
 """Runs instances as processes of this machine, forked from one warm fork server.
 
     supervisor ──(request, sockets)──► fork server (libraries loaded, no threads) ──fork──► child
-         ▲  └────────── lifeline: its end tells the child to drain and end ─────────────────┘ │
-         └───────────── status: its end tells that the child has ended ◄──────────────────────┘
+         ▲  └────────── lifeline: a byte tells the child that it is replaced, its end to end soon ┘ │
+         └───────────── status: its end tells that the child has ended ◄────────────────────────┘
 
 The fork server is the standard library's. The libraries it has loaded are shared by all children, which
 makes a child cheap to start and small. Nothing here goes by process ids, which may be reused: a child is
@@ -25,8 +25,9 @@ from multiprocessing import forkserver, reduction
 from multiprocessing.context import ForkServerProcess
 from typing import Protocol, TypeVar
 
+from moonpool.adapters.spawner.status import Said
 from moonpool.core.errors import Unavailable
-from moonpool.ports.spawner import Spec
+from moonpool.ports.spawner import Draining, Spec
 
 T = TypeVar("T")
 
@@ -70,7 +71,7 @@ class LocalProcess:
         self._lifeline: int | None = lifeline
         self._status = status
         self._pidfd = _pidfd(self.pid)
-        self._said = b""
+        self._said = Said()
         self._code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         os.set_blocking(status, False)
         asyncio.get_running_loop().add_reader(status, self._on_status)
@@ -78,10 +79,23 @@ class LocalProcess:
 
     @property
     def failure(self) -> str:
-        return self._said.decode("utf-8", "replace")
+        return self._said.text
+
+    @property
+    def draining(self) -> Draining:
+        return Draining(notes=self._said.notes, tells=self._said.tells, under_way=self._said.under_way)
 
     async def wait(self) -> int:
         return await asyncio.shield(self._code)
+
+    def retire(self) -> bool:
+        if not self._said.notes or self._lifeline is None:
+            return False
+        try:
+            os.write(self._lifeline, b"\n")
+        except OSError:  # it has just ended
+            return False
+        return True
 
     def terminate(self) -> None:
         if self._lifeline is not None:
@@ -103,7 +117,7 @@ class LocalProcess:
         except BlockingIOError:
             return
         if data:
-            self._said += data
+            self._said.feed(data)
             return
         asyncio.get_running_loop().remove_reader(self._status)
         os.close(self._status)

@@ -4,9 +4,9 @@
                ◄──status────            ends as the program ended ◄──────────────────────────────┘
 
 The program is given its listening sockets as systemd gives them (sd_listen_fds(3): LISTEN_FDS, from
-descriptor 3 on) or a path to listen on itself. It is told to end by SIGTERM to its process group, and what
-is left of the group after its end, or its time, is killed. When the warden is killed the kernel kills the
-program with it.
+descriptor 3 on) or a path to listen on itself. It is told to end by SIGTERM to its process group, be it
+replaced or not, and what is left of the group after its end, or its time, is killed. When the warden is
+killed the kernel kills the program with it.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn, cast
 
 from moonpool.adapters.spawner.handing import death_follows
+from moonpool.adapters.spawner.status import note
 
 FIRST_FD = 3
 """SD_LISTEN_FDS_START."""
@@ -34,10 +35,12 @@ def run_program(
     lifeline: int,
     status: int,
     drain_timeout: float,
+    replaced_drain_timeout: float = 0.0,
 ) -> int:
     """The program's exit code (negative: the signal).
 
-    `kept` are further descriptors for it; each is named to it by an environment variable.
+    `kept` are further descriptors for it; each is named to it by an environment variable. With a
+    `replaced_drain_timeout` it may be told that it was replaced (status.py).
     Single-threaded: it forks.
     """
     ended, wake = os.pipe()
@@ -53,12 +56,15 @@ def run_program(
         os.close(fd)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.setpgid(pid, pid)  # by both: whoever comes first
-    code = _watch(pid, lifeline, ended, drain_timeout)
+    if replaced_drain_timeout:
+        with contextlib.suppress(OSError):
+            os.write(status, note())
+    code = _watch(pid, lifeline, ended, drain_timeout, replaced_drain_timeout)
     _signal(pid, signal.SIGKILL)  # what it may have left behind
     return code
 
 
-def _watch(pid: int, lifeline: int, ended: int, drain_timeout: float) -> int:
+def _watch(pid: int, lifeline: int, ended: int, drain_timeout: float, replaced_drain_timeout: float) -> int:
     """Until it has ended; the exit code."""
     listening, patience = [lifeline, ended], cast(float | None, None)
     while True:
@@ -73,10 +79,14 @@ def _watch(pid: int, lifeline: int, ended: int, drain_timeout: float) -> int:
         if ended in heard:
             with contextlib.suppress(BlockingIOError):
                 os.read(ended, 512)
-        if lifeline in heard and not os.read(lifeline, 1):
-            listening.remove(lifeline)
-            patience = time.monotonic() + drain_timeout
-            _signal(pid, signal.SIGTERM)
+        if lifeline in heard:
+            replaced = bool(os.read(lifeline, 1))
+            if not replaced:
+                listening.remove(lifeline)
+            if patience is None:
+                _signal(pid, signal.SIGTERM)
+            until = time.monotonic() + (replaced_drain_timeout if replaced else drain_timeout)
+            patience = until if patience is None else min(patience, until)
 
 
 def _signal(group: int, number: signal.Signals) -> None:

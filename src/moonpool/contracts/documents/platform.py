@@ -221,9 +221,10 @@ def _gateway(gateway: GatewayConfig, *, shared_cache: bool) -> Iterator[Problem]
         yield Problem(
             ("gateway", given), f"{given} is given without {missing}", "Give both for TLS, or none."
         )
-    if not math.isfinite(gateway.drain_seconds):
-        path: Path = ("gateway", "drain_seconds")
-        yield Problem(path, "draining must come to an end", "Give a number of seconds.")
+    for name in ("drain_seconds", "replaced_drain_seconds"):
+        if not math.isfinite(getattr(gateway, name)):
+            path: Path = ("gateway", name)
+            yield Problem(path, "draining must come to an end", "Give a number of seconds.")
     if gateway.workers > 1 and not shared_cache:
         yield Problem(
             ("gateway", "workers"),

@@ -46,7 +46,7 @@ def create(parts: Parts) -> ASGIApp:
             await runner.inherit(parts.slot)
         await runner.sweep()
         yield
-        await runner.drain(max(0.0, parts.shutdown.remaining() - STORING))
+        await parts.shutdown.within(runner.drain, keep=STORING)
 
     # Lifespans end in reverse order: the job still beats while the answers drain.
     return create_app(

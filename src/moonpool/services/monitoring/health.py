@@ -21,7 +21,10 @@ def overall(modules: Sequence[ModuleHealth]) -> Literal["ready", "degraded", "do
     names = {module.name for module in modules}
     if names != {module.name for module in modules if module.status in _OF_USE}:
         return "down"
-    return "ready" if all(module.status == "ready" for module in modules) else "degraded"
+    ready = {module.name for module in modules if module.status == "ready"}
+    # What was replaced drains for as long as its requests last, and nothing is amiss.
+    well = all(module.name in ready and module.status in ("ready", "draining") for module in modules)
+    return "ready" if well else "degraded"
 
 
 class HealthView:
