@@ -38,9 +38,7 @@ def injector() -> Iterator[Injector]:
 @pytest.fixture
 def platform(tmp_path_factory: pytest.TempPathFactory, injector: Injector) -> Iterator[Platform]:
     models = {MODEL: {"targets": [{"local": packaged_weights()}]}}
-    # A gateway that is replaced lets its streams end for so long.
-    gateway = {"drain_seconds": 180}
-    config = {"models": models, "limits": {"default": LIMITS}, "gateway": gateway}
+    config = {"models": models, "limits": {"default": LIMITS}}
     with running(tmp_path_factory.mktemp("length") / "data", config) as started:
         told(started, "release", "add", "inference", "a", "--url", injector.url, "--model", MODEL)
         upgrade(started, "inference", "a", "blue-green", keep_old_seconds=0, observe_seconds=0)

@@ -82,7 +82,9 @@ def release_seen(deployment: Deployment | None, now: float) -> ReleaseSeen:
 
 
 def _refusal(instances: list[Instance], now: float) -> str:
-    """Why none of them can start: they have ended at their first try, and nobody tries again."""
+    """Why none of them can start: they have ended at their first try, and nobody tries again. One that still
+    drains from an earlier time says nothing about that."""
+    instances = [one for one in instances if one.state != "draining"]
     refused = [
         one
         for one in instances

@@ -25,7 +25,12 @@ def places(layout):
     with socket.socket() as public:
         public.bind(("127.0.0.1", 0))
         made = Places(
-            layout, ("chat", "gateway"), public=[public], url="http://127.0.0.1:1", drain_timeout=30.0
+            layout,
+            ("chat", "gateway"),
+            public=[public],
+            url="http://127.0.0.1:1",
+            drain_timeout=30.0,
+            replaced_drain_timeout=900.0,
         )
         yield made
         made.close()
@@ -42,6 +47,7 @@ def test_numbers_are_the_module_s_over_all_its_releases(places, layout):
         (0, "v1", 30.0),
         (1, "v2", 2.0),
     ]
+    assert (first.replaced_drain_timeout, second.replaced_drain_timeout) == (900.0, 2.0)
     assert (first.log, second.log) == (layout.log("chat"), layout.log("chat@v2"))
     assert first.endpoint == first.probe.endpoint == f"unix:{layout.run}/chat-0.sock"
 

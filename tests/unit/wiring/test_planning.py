@@ -24,6 +24,19 @@ def test_the_document_and_what_overrules_it():
     assert (overruled.host, overruled.port) == ("::1", 0)
 
 
+@pytest.mark.parametrize(
+    ("gateway", "timeouts"),
+    [
+        (GatewayConfig(), (30.0, 900.0)),
+        (GatewayConfig(drain_seconds=1.0, replaced_drain_seconds=60.0), (1.0, 60.0)),
+        (GatewayConfig(drain_seconds=1200.0), (1200.0, 1200.0)),
+    ],
+)
+def test_what_is_replaced_never_has_less(gateway: GatewayConfig, timeouts: tuple[float, float]):
+    plan = make_plan(PlatformConfig(gateway=gateway))
+    assert (plan.drain_timeout, plan.replaced_drain_timeout) == timeouts
+
+
 @pytest.mark.parametrize(("cache", "alone"), [("", True), ("memory://", True), ("redis://h", False)])
 def test_gateways_that_share_nothing_are_alone(cache: str, alone: bool):
     plan = make_plan(PlatformConfig(infrastructure=InfrastructureConfig(cache=cache)))

@@ -82,6 +82,11 @@ TARGET = ("models", "a", "targets", 0)
             ("gateway", "drain_seconds"),
             "end",
         ),
+        (
+            PlatformConfig(gateway=GatewayConfig(replaced_drain_seconds=math.inf)),
+            ("gateway", "replaced_drain_seconds"),
+            "end",
+        ),
         (PlatformConfig(telemetry=TelemetryConfig(log_level="x")), ("telemetry", "log_level"), "x"),
     ],
 )
