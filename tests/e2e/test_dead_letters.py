@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from harness.books import billed
 from harness.injector import Injector, injecting
 from harness.platform import Answer, Platform, running, wait_until
 
@@ -129,6 +131,27 @@ def test_many_are_sent_again_and_the_rest_is_left_alone_while_they_fail(
     assert listed(letters) == []
 
 
+@pytest.mark.slow
+def test_what_waits_for_a_route_that_is_off_loses_no_attempt(letters: Platform, injector: Injector) -> None:
+    kept = ask(letters).headers["x-moonpool-dead-letter"]
+    asked = ask(letters, Prefer="respond-async")
+    wait_until(lambda: listed(letters, "--state", "waiting")[0]["attempts"], "it was tried in vain")
+
+    off = ("config", "set", 'routes."POST /v1/chat/completions".enabled')
+    assert letters.command(*off, "false").returncode == 0
+    wait_until(lambda: b"route_disabled" in ask(letters).body, "the route is off")
+    before = {row["id"]: row["attempts"] for row in listed(letters)}
+    told = letters.command("dlq", "replay", kept)
+    assert (told.returncode, "is switched off" in told.stdout + told.stderr) == (PARTLY, True)
+    time.sleep(12.0)  # longer than the pause after its second attempt
+    assert {row["id"]: row["attempts"] for row in listed(letters)} == before
+
+    injector.mend("far")
+    assert letters.command(*off, "true").returncode == 0
+    place = asked.headers["location"]
+    wait_until(lambda: letters.request("GET", place).status == 200, "it is answered", 30)
+
+
 def test_letters_are_encrypted_at_rest(letters: Platform) -> None:
     ask(letters)
     found = [file for file in letters.data.rglob("*") if file.is_file() and holds(file)]
@@ -216,3 +239,35 @@ def test_a_message_whose_answer_was_lost_is_there_once(
     assert reply["parent"] == question["id"]
     assert (reply["id"], reply["status"]) == (answer.json()["id"], "completed")
     assert reply["content"] == answer.json()["content"] != ""
+
+
+@pytest.mark.slow
+def test_each_run_of_an_answer_is_billed(letters: Platform, injector: Injector) -> None:
+    """Chat is killed in the middle of an answer, which is then run once more in its place."""
+    injector.fault("far", "stall", after=40)
+    made = letters.request("POST", "/api/conversations", {"model": "far"})
+    conversation = f"/api/conversations/{made.json()['id']}"
+    body = {"content": "In 50 words, please.", "stream": False}
+    asked = letters.request("POST", f"{conversation}/messages", body, headers={"Prefer": "respond-async"})
+
+    def begun() -> bool:
+        return any(message["content"] for message in stored(letters, conversation)[1:])
+
+    wait_until(begun, "something of the answer is stored")
+    before = letters.modules()["chat"]["pid"]
+    injector.mend("far")
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: letters.request("GET", asked.headers["location"]).status == 201, "it is answered", 60)
+
+    _, reply = stored(letters, conversation)
+    assert reply["status"] == "completed"
+
+    def bills() -> dict[str, dict[str, Any]]:
+        found = {id: bill for id, bill in billed(letters).items() if id.startswith(reply["id"])}
+        return found if len(found) == 2 else {}
+
+    found = wait_until(bills, "both runs are billed")
+    broken = found.pop(reply["id"])
+    (whole,) = found.values()
+    assert (broken["outcome"], whole["outcome"]) == ("interrupted", "completed")
+    assert 0 < broken["completion_tokens"] < whole["completion_tokens"] == 50

@@ -177,8 +177,6 @@ class Replays:
         except TimeoutError:
             verdict, status, code, message = Verdict.AGAIN, 504, "deadline_exceeded", "took too long"
         except MoonpoolError as error:
-            if error.code == SWITCHED_OFF:
-                return put_off(letter, self._clock.time()), _off(letter, error)
             verdict, wait = judge(error.status), error.retry_after
             status, code, message = error.status, error.code or type(error).__name__, error.message
         except Exception as error:  # noqa: BLE001 - the claim must end whatever a filter below does
@@ -187,16 +185,14 @@ class Replays:
         now, id = self._clock.time(), letter.note.id
         if verdict is Verdict.GOOD and answer is not None:
             return good(letter, answer, now), Result(id=id, outcome=Outcome.ANSWERED, status=status)
+        if code == SWITCHED_OFF:
+            off = Result(id=id, outcome=Outcome.OFF, status=status, message=message, fatal=True)
+            return put_off(letter, now), off
         failure = Failed(at=now, status=status, code=code, message=message[:MESSAGE_LIMIT])
         after = failed(letter, failure, verdict, self._chance, answer=answer, wait=wait)
         outcome = Outcome.WAITING if after.note.state is State.WAITING else Outcome.DEAD
         fatal = verdict is Verdict.FATAL
         return after, Result(id=id, outcome=outcome, status=status, message=failure.message, fatal=fatal)
-
-
-def _off(letter: Letter, error: MoonpoolError) -> Result:
-    message = error.message
-    return Result(id=letter.note.id, outcome=Outcome.OFF, status=error.status, message=message, fatal=True)
 
 
 class _ErrorObject(msgspec.Struct):

@@ -250,8 +250,13 @@ async def test_while_a_route_is_off_nothing_is_tried_and_once_it_is_on_all_is() 
 OFF = Unavailable("POST /v1/chat/completions is switched off.", code=SWITCHED_OFF)
 
 
-async def test_a_route_that_is_switched_off_meanwhile_costs_no_attempt() -> None:
-    house = House(OFF)
+TOLD = Response(503, [], b'{"error":{"message":"it is switched off","code":"route_disabled"}}')
+"""As tracing renders it, which is in the chains of gateways."""
+
+
+@pytest.mark.parametrize("off", [OFF, TOLD], ids=["raised", "rendered"])
+async def test_a_route_that_is_switched_off_meanwhile_costs_no_attempt(off: Response | Exception) -> None:
+    house = House(off)
     await house.put("dl_1")
     await house.put("dl_2")
     await house.work(1)
