@@ -14,6 +14,7 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.types import ASGIApp, ControllerRouterHandler, Scope
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from moonpool.asgi.application import Application
 from moonpool.asgi.caller import SCOPE_KEY, Caller, CallerMiddleware
 from moonpool.asgi.health import Health
 from moonpool.asgi.parts import Check, Parts
@@ -66,7 +67,7 @@ def create_app(
         {**({} if standalone else {"events": parts.events.ping}), **(optional or {})},
         parts.shutdown,
     )
-    app = Litestar(
+    app = Application(
         route_handlers=[*handlers, *_plumbing(parts, health, exposition)],
         lifespan=list(lifespan),
         dependencies={"caller": Provide(provide_caller, sync_to_thread=False)},

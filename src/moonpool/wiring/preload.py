@@ -11,13 +11,18 @@ import os
 from importlib import import_module
 
 from moonpool.contracts.config import SERVICES
+from moonpool.wiring.absent import COLOURS, without
 
 LIBRARIES = (
     "alembic.command",
     "alembic.config",
     "anyio._backends._asyncio",
+    "encodings.ascii",
+    "encodings.utf_8_sig",
     "httptools",
+    "importlib.readers",
     "litestar",
+    "multiprocessing.popen_forkserver",
     "sqlalchemy.dialects.sqlite.aiosqlite",
     "uvicorn.lifespan.on",
     "uvicorn.protocols.http.httptools_impl",
@@ -25,32 +30,37 @@ LIBRARIES = (
 )
 OURS = (
     "moonpool.wiring.runner",
+    "moonpool.wiring.migrating",
     "moonpool.wiring.modules",
     "moonpool.wiring.configserver",
     "moonpool.wiring.upgrading",
-    *(f"moonpool.services.{name}.app" for name in SERVICES),
+    "moonpool.wiring.release_files",
+    *(f"moonpool.services.{name}.{part}" for name in SERVICES for part in ("manifest", "app", "fallback")),
 )
 
 
 def _build_an_application() -> None:
-    """Never served: Litestar loads half of itself (and pydantic, where it is installed) when the first
-    application is made, and each child would load that for itself."""
-    from litestar import Litestar, get
+    """Never served: Litestar loads half of itself when the first application is made, and each child would
+    load that for itself."""
+    from litestar import get
+
+    from moonpool.asgi.application import Application
 
     @get("/{name:str}", sync_to_thread=False)
     def handler(name: str, limit: int = 1) -> dict[str, int]:
         return {name: limit}
 
-    Litestar([handler], logging_config=None)
+    Application([handler], logging_config=None)
 
 
 # A group of its own: Ctrl-C in the terminal is the supervisor's to handle, and reaches nobody else.
 os.setpgid(0, 0)
 gc.disable()  # no collection may touch (and thereby copy) what is about to be frozen
-for _name in (*LIBRARIES, *OURS):
-    # What is missing or broken is for those to tell who need it: the others start all the same.
-    with contextlib.suppress(Exception):
-        import_module(_name)
+with without(COLOURS):
+    for _name in (*LIBRARIES, *OURS):
+        # What is missing or broken is for those to tell who need it: the others start all the same.
+        with contextlib.suppress(Exception):
+            import_module(_name)
 with contextlib.suppress(Exception):
     _build_an_application()
 # What is there now stays: the children's collectors need not look at it (and copy its pages).
