@@ -23,6 +23,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
+from moonpool.adapters.spawner import tracker
 from moonpool.adapters.spawner.local import Inherited
 from moonpool.adapters.spawner.status import TELL_EVERY, note
 from moonpool.asgi.shutdown import Shutdown
@@ -152,6 +153,7 @@ def _end_at_the_latest(seconds: float) -> None:
 def become_child(name: str, log: Path) -> None:
     """Leave everything behind that the fork server, and through it the terminal, has given."""
     gc.enable()
+    tracker.forget_none()
     os.umask(0o077)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD, signal.SIGUSR1):
         signal.signal(number, signal.SIG_DFL)

@@ -25,6 +25,7 @@ from multiprocessing import forkserver, reduction
 from multiprocessing.context import ForkServerProcess
 from typing import Protocol, TypeVar
 
+from moonpool.adapters.spawner import tracker
 from moonpool.adapters.spawner.status import Said
 from moonpool.core.errors import Unavailable
 from moonpool.ports.spawner import Draining, Spec
@@ -190,6 +191,7 @@ class LocalSpawner:
 
     def _start_fork_server(self) -> None:
         self._context.set_forkserver_preload(self._preload)
+        tracker.start_none()
         with _without_main():
             forkserver.ensure_running()
 
