@@ -1,83 +1,65 @@
-"""A platform in the background: it outlives the terminal that started it.
+"""Starts a platform in the background: it outlives the terminal that started it.
 
-The child reports through a pipe for as long as the starter listens; its output goes to
-`logs/supervisor.log`.
+    command line ──fork──► session of its own ──fork──► exec: background.py, the supervisor
+         ◄───────────────────── reports, for as long as it listens ─────────────────┘
+
+The supervisor runs for weeks, and is executed anew so that it does not keep what the command line needed
+to understand its arguments (20 MB of typer, rich and pydantic).
 """
 
-import asyncio
-import contextlib
 import os
+import subprocess
 import sys
 import traceback
+from typing import NoReturn
 
 import msgspec
 
-from moonpool.core.errors import StartupError
-from moonpool.wiring import logging as logs
-from moonpool.wiring.launch import Failed, Report, run_platform
+from moonpool.adapters.spawner.handing import readable
+from moonpool.wiring.background import MODULE
 from moonpool.wiring.layout import Layout
+from moonpool.wiring.secrets import take_given
+from moonpool.wiring.supervising import Told
 from moonpool.wiring.supervisor import Plan
-
-_encoder = msgspec.json.Encoder()
 
 
 def start_in_background(layout: Layout, plan: Plan) -> int:
-    """Fork the supervisor; the pipe's end to read its reports from. No thread may run yet."""
+    """Start the supervisor; the pipe's end to read its reports from. No thread may run yet."""
     layout.create()
+    told = Told(root=str(layout.root), plan=plan, path=tuple(sys.path), secret=take_given())
     read, write = os.pipe()
     first = os.fork()
     if first == 0:
-        _fall_apart(layout, plan, read, write)
+        _fall_apart(layout, told, read, write)
     os.close(write)
     os.waitpid(first, 0)
     return read
 
 
-def _fall_apart(layout: Layout, plan: Plan, read: int, write: int) -> None:
-    """In the fork: a session of its own, then fork again to be nobody's child (daemon(7)). Never returns."""
-    code = 1
+def _fall_apart(layout: Layout, told: Told, read: int, write: int) -> NoReturn:
+    """In the fork: a session of its own, then fork again to be nobody's child (daemon(7))."""
     try:
         os.close(read)
         os.setsid()
         if os.fork() != 0:
             os._exit(0)
-        code = _run(layout, plan, write)
+        _redirect(layout)
+        _execute(told, write)
     except BaseException:  # noqa: BLE001 - the process's boundary: told in the log, never the caller's stack
         traceback.print_exc()
     finally:
         sys.stderr.flush()
-        os._exit(code)
+        os._exit(1)
 
 
-def _run(layout: Layout, plan: Plan, write: int) -> int:
-    _redirect(layout)
-    logs.set_up(module="supervisor", instance=f"supervisor-{os.getpid()}", level=plan.log_level)
-    pipe = _Pipe(write)
-    try:
-        return asyncio.run(run_platform(layout, plan, pipe.report))
-    except StartupError as error:
-        pipe.report(Failed(str(error)))
-        return 1
-
-
-class _Pipe:
-    """Reports go nowhere once the starter has left."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd: int | None = fd
-        os.set_blocking(fd, False)
-
-    def report(self, report: Report) -> None:
-        if self._fd is None:
-            return
-        try:
-            os.write(self._fd, _encoder.encode(report) + b"\n")
-        except BlockingIOError:  # the starter is stopped (Ctrl-Z): it will see the topology file
-            return
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.close(self._fd)
-            self._fd = None
+def _execute(told: Told, write: int) -> NoReturn:
+    """What it is told goes through a descriptor: the secret is nobody else's, and paths may be long."""
+    os.set_inheritable(write, True)
+    document = readable(msgspec.json.encode(told))
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    # -P: a file in the folder where it was started is none of its modules. The data folder is for ps.
+    words = [sys.executable, *flags, "-P", "-m", MODULE, told.root, f"{document}", f"{write}"]
+    os.execv(sys.executable, words)  # noqa: S606 - no shell is wanted
 
 
 def _redirect(layout: Layout) -> None:

@@ -100,6 +100,22 @@ def test_up_status_down(data):
     assert moonpool("down", data=data).returncode == 0
 
 
+def test_a_supervisor_in_the_background_keeps_nothing_of_the_command_line(data, monkeypatch):
+    secret = "0123456789abcdef" * 4
+    monkeypatch.setenv("MOONPOOL_SECRET", secret)
+    assert up(data=data).returncode == 0
+    assert not Layout(data).root_key.exists()  # it was given the secret, but where nobody sees it
+    supervisor = psutil.Process(holder(Layout(data)))
+    assert secret not in [*supervisor.cmdline(), *supervisor.environ().values()]
+    assert str(data) in supervisor.cmdline()
+    loaded = {Path(file.path).name.partition(".")[0] for file in supervisor.memory_maps()}
+    assert "_pydantic_core" not in loaded
+    assert "_core" in loaded  # msgspec's: compiled modules are seen so
+    children = [" ".join(child.cmdline()) for child in supervisor.children()]
+    assert [words for words in children if "resource_tracker" in words] == []
+    assert any("forkserver" in words for words in children)
+
+
 def test_a_killed_supervisor_takes_its_children_along_and_the_next_up_works(data, tmp_path):
     url = json.loads(up("--json", *behave(tmp_path, beta={"linger": 0.3}), data=data).stdout)["url"]
     before = modules(data)
