@@ -89,33 +89,37 @@ class Stream:
         "_transforms",
         "error",
         "outcome",
+        "plain",
     )
 
     def __init__(self, producer: Producer | None = None) -> None:
         self._producer = producer
         self._sink: Sink | None = None
-        self._held: list[bytes] = []
+        self._held: list[bytes] | None = None  # thousands wait and flow at a time: nothing empty is kept
         self._held_size = 0
         self._ended = False
         self._flowing = False  # the sink has all that was held
         self._paused = False
-        self._transforms: list[Transform] = []
-        self._on_settled: list[Settled] = []
+        self._transforms: tuple[Transform, ...] = ()
+        self._on_settled: tuple[Settled, ...] = ()
         self._begun: tuple[Worth, asyncio.Future[None]] | None = None
         self.outcome: Outcome | None = None
         self.error: Exception | None = None
+        self.plain: bytes | None = None
+        """The piece that is passed on, this very object, when who feeds it knows that it is one whole event
+        of an answer and holds nothing but content: whoever would look into it need not."""
 
     # ── for filters ────────────────────────────────────────────────────────────────────────────────
 
     def transform(self, transform: Transform) -> None:
         """Put `transform` behind those already there; only before a consumer is connected."""
         assert self._sink is None, "a transform must see the body from its first byte"
-        self._transforms.append(transform)
+        self._transforms += (transform,)
 
     def on_settled(self, callback: Settled) -> None:
         """Call back once when the body is over (at once when it already is), in order of registration."""
         if self.outcome is None:
-            self._on_settled.append(callback)
+            self._on_settled += (callback,)
         else:
             callback(self.outcome, self.error)
 
@@ -141,7 +145,7 @@ class Stream:
 
     def _is_worth(self, worth: Worth) -> bool:
         held = self._held
-        return bool(held) and worth(held[0] if len(held) == 1 else b"".join(held))
+        return held is not None and worth(held[0] if len(held) == 1 else b"".join(held))
 
     def _tell_begun(self) -> None:
         assert self._begun is not None
@@ -165,7 +169,7 @@ class Stream:
         self._sink = sink
         self._paused, full = False, self._paused
         while self._held:  # writing may make the sink ask for more, which then comes behind
-            held, self._held = self._held, []
+            held, self._held = self._held, None
             for data in held:
                 self._pass(data)
                 if self.outcome is not None:
@@ -190,7 +194,7 @@ class Stream:
     def cancel(self) -> None:
         """The consumer wants no more. Safe at any time and any number of times."""
         if self.outcome is None:
-            self._held.clear()
+            self._held = None
             self._ended = True
             if self._begun is not None:
                 self._tell_begun()
@@ -212,6 +216,8 @@ class Stream:
             if self._sink is not None:  # a transform may have made the consumer cancel
                 self._sink.write(data)
         elif self.outcome is None and not self._ended:
+            if self._held is None:
+                self._held = []
             self._held.append(data)
             self._held_size += len(data)
             if self._held_size >= BUFFER_LIMIT and self._sink is None and not self._paused:
@@ -294,14 +300,14 @@ class Stream:
         self.outcome = outcome
         self.error = error
         self._sink = None  # it knows us, too: a circle would keep both, and what filters hold, for minutes
-        self._transforms = []
+        self._transforms = ()
         producer, self._producer = self._producer, None
         if producer is not None:
             try:
                 producer.cancel()
             except Exception as fault:  # noqa: BLE001 - see _report
                 _report(fault)
-        callbacks, self._on_settled = self._on_settled, []
+        callbacks, self._on_settled = self._on_settled, ()
         for callback in callbacks:
             try:
                 callback(outcome, error)

@@ -19,7 +19,7 @@ from moonpool.http.limits import Limits
 from moonpool.http.parsing import RequestParser, Turn
 from moonpool.http.patience import BodyRate, ReaderRate
 from moonpool.http.reset import reset
-from moonpool.http.writing import CONTINUE, Relay, declared_length, render_head, render_whole
+from moonpool.http.writing import CONTINUE, Relay, declared_length, render_stream_head, render_whole
 
 _log = logging.getLogger("moonpool.http")
 
@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
         self._host = host
         self._loop = loop
         self.peer = ""
-        self._queue: list[Turn] = []  # a deque would take half a kilobyte, empty
+        self._queue: list[Turn] | None = None
         self._active: Turn | None = None
         self._task: asyncio.Task[None] | None = None
         self._relay: Relay | None = None
@@ -66,8 +66,8 @@ class Connection(asyncio.Protocol):
         self._continue_due = False
         self._write_paused = False
         self._head_since = 0.0
-        self._body_rate = BodyRate(host.limits)
-        self._reader_rate = ReaderRate(host.limits)
+        self._body_rate: BodyRate | None = None
+        self._reader_rate: ReaderRate | None = None
         self._linger_until = 0.0
         self.idle_since = 0.0
 
@@ -108,7 +108,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deaf = True
-        self._queue.clear()
+        self._queue = None
         self._host.closed(self)
         if self._relay is not None:
             self._relay.stream.cancel()
@@ -120,7 +120,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._write_paused = True
-        self._reader_rate.restart()
+        self._reader_rate = None
         if self._relay is not None:
             self._relay.stream.pause()
 
@@ -141,6 +141,7 @@ class Connection(asyncio.Protocol):
         if self._active is None and not self._write_paused:
             self._begin(turn)
             return
+        self._queue = self._queue or []
         self._queue.append(turn)
         if len(self._queue) >= self._host.limits.pipelined:
             self._set_reading()
@@ -173,12 +174,12 @@ class Connection(asyncio.Protocol):
         self.resume()
 
     def _set_reading(self) -> None:
-        want = self._deaf or (self._want_body and len(self._queue) < self._host.limits.pipelined)
+        want = self._deaf or (self._want_body and len(self._queue or ()) < self._host.limits.pipelined)
         if want is self._reading or self._transport.is_closing():
             return
         self._reading = want
         if want:
-            self._body_rate.restart()
+            self._body_rate = None
             self._transport.resume_reading()
         else:
             self._transport.pause_reading()
@@ -191,6 +192,7 @@ class Connection(asyncio.Protocol):
         self._task = self._loop.create_task(self._answer(turn))
 
     def _begin_next(self) -> None:
+        assert self._queue
         turn = self._queue.pop(0)
         self._begin(turn)
         self._set_reading()
@@ -247,28 +249,21 @@ class Connection(asyncio.Protocol):
         self.finished()
 
     def _relay_stream(self, turn: Turn, response: Response, stream: Stream) -> None:
-        length = declared_length(response)
-        delimited = not turn.http10
-        if length is not None:
-            framing = b"content-length: %d\r\n" % length
-        else:
-            framing = b"transfer-encoding: chunked\r\n" if delimited else b""
+        length, delimited, close = declared_length(response), not turn.http10, not turn.keep_alive
+        date = self._host.date.line()
+        self._transport.write(render_stream_head(response, date, length, delimited=delimited, close=close))
         events = (response.header(b"content-type") or b"").startswith(b"text/event-stream")
-        head = render_head(response, self._host.date.line(), framing, close=not turn.keep_alive)
-        self._transport.write(head)
-        self._relay = Relay(
-            stream,
-            self,
-            length=length,
-            delimited=delimited,
-            events=events,
-            render=self._host.render_stream_error,
-        )
+        render = self._host.render_stream_error if events else None
+        self._relay = Relay(stream, self, self._transport, length, delimited=delimited, render=render)
         stream.connect(self._relay)
         if stream.outcome is Outcome.CANCELLED and self._active is turn:
             self.cut()  # somebody below gave it up before it came here
-        elif self._write_paused and self._relay is not None:
-            stream.pause()
+        elif self._active is turn:
+            if self._write_paused:
+                stream.pause()
+            if turn.keep_alive:  # otherwise llhttp knows that nothing may follow
+                self._parser.rest()
+            del turn.request
 
     # ── a relay's output ───────────────────────────────────────────────────────────────────────────
 
@@ -306,12 +301,12 @@ class Connection(asyncio.Protocol):
 
     def _end_turn(self) -> None:
         if self._active is not None:
-            body = self._active.request.body
+            body = self._active.body
             self._active = None
             self._task = None
             self._relay = None
             self._host.active -= 1
-            if isinstance(body, Stream):
+            if body is not None:
                 body.cancel()
 
     # ── refusal and farewell ───────────────────────────────────────────────────────────────────────
@@ -338,7 +333,7 @@ class Connection(asyncio.Protocol):
     def _leave(self, *, linger: bool) -> None:
         """Close when all is written; with `linger` half-close, and drop what still comes for a while."""
         self._deaf = True
-        self._queue.clear()
+        self._queue = None
         if self._transport.is_closing():
             return
         if linger and self._transport.can_write_eof():
@@ -368,21 +363,23 @@ class Connection(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """Judge the times."""
-        watched = self._write_paused or self._linger_until or self._transport.is_closing()
-        if watched and self._reader_rate.too_slow(now, self._transport.get_write_buffer_size()):
-            self.abort()
-        elif self._linger_until:
+        if self._write_paused or self._linger_until or self._transport.is_closing():
+            rate = self._reader_rate = self._reader_rate or ReaderRate(self._host.limits)
+            if rate.too_slow(now, self._transport.get_write_buffer_size()):
+                self.abort()
+                return
+        if self._linger_until:
             if now >= self._linger_until:
                 self._transport.close()
         elif self._deaf or self._transport.is_closing():
             return
         elif self._parser.receiving:
-            if not self._reading:
-                self._body_rate.restart()
-            elif self._body_rate.too_slow(now, self._parser.body_bytes):
+            body = BodyRate(self._host.limits) if self._body_rate is None else self._body_rate
+            self._body_rate = body if self._reading else None
+            if self._reading and body.too_slow(now, self._parser.body_bytes):
                 self._refuse(RequestTimeout("the request body arrives too slowly"))
         else:
-            self._body_rate.restart()  # or the next body on this connection would answer for this one's time
+            self._body_rate = None  # or the next body on this connection would answer for this one's time
             if self._active is None and not self._write_paused:
                 self._judge_silence(now, self._host.limits)
 

@@ -34,10 +34,13 @@ _MALFORMED = "the request is not well-formed HTTP/1.1"
 class Turn:
     """A request and how its answer must be framed."""
 
-    __slots__ = ("http10", "keep_alive", "receiving", "request")
+    __slots__ = ("body", "http10", "keep_alive", "receiving", "request")
 
     def __init__(self, request: Request, keep_alive: bool, http10: bool) -> None:
         self.request = request
+        """Gone once its answer is being relayed: that takes minutes, and needs none of it."""
+        self.body: Stream | None = None
+        """The request's, when it is streamed."""
         self.keep_alive = keep_alive
         self.http10 = http10
         self.receiving = False
@@ -116,14 +119,23 @@ class RequestParser:
         self.receiving = False
         self.clean = True
         """Nothing of a next request has come since the last one was complete."""
-        self._restart()
+        self._parser: httptools.HttpRequestParser | None = None
 
     def _restart(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
         self._feed = self._parser.feed_data
 
+    def rest(self) -> None:
+        """Between two requests, and the next one will not be soon: llhttp's state, a kilobyte with its
+        callbacks, can be made again."""
+        if self.clean and self._parser is not None:
+            self._parser = None
+            del self._feed
+
     def feed(self, data: bytes) -> None:
         """Take bytes as they came. Raises RequestError; the parser is of no use afterwards."""
+        if self._parser is None:
+            self._restart()
         self._first = data if self.clean else None
         self.clean = False
         self._fed += len(data)
@@ -147,7 +159,9 @@ class RequestParser:
     def close(self) -> None:
         """Nothing will be fed any more. llhttp, this and its owner know each other: opens the circle, so that
         they are freed at once."""
-        del self._parser, self._feed, self._owner
+        if self._parser is not None:
+            del self._feed
+        del self._parser, self._owner
 
     def _explain(self, error: httptools.HttpParserError) -> None:
         """Raise what `error` means, unless it means an offer to upgrade that can be ignored."""
@@ -191,6 +205,9 @@ class RequestParser:
 
     # ── llhttp's callbacks ─────────────────────────────────────────────────────────────────────────
 
+    def on_message_begin(self) -> None:
+        self.clean = False  # it may begin in the read that ended the one before
+
     def on_url(self, url: bytes) -> None:
         self._url = url = self._url + url if self._url else url
         if len(url) > self._limits.request_line:
@@ -216,6 +233,7 @@ class RequestParser:
     def on_headers_complete(self) -> None:
         headers, self._headers = self._headers, {}  # trailers go to the new one, and nowhere from there
         parser = self._parser
+        assert parser is not None
         method = METHODS.get(parser.get_method())
         if method is None:
             raise BadRequest("this method is not supported", code="bad_method")
@@ -280,7 +298,7 @@ class RequestParser:
         if expect is not None and not turn.http10 and expect.lower() == b"100-continue":
             self._owner.send_continue()
         if streamed:
-            request.body = self._stream = Stream(self._owner)
+            request.body = turn.body = self._stream = Stream(self._owner)
             turn.receiving = True
             self._owner.turn_ready(turn)
 

@@ -22,7 +22,6 @@ class ResponseParser:
     """
 
     __slots__ = (
-        "_append",
         "_fed",
         "_head_only",
         "_headers",
@@ -44,7 +43,7 @@ class ResponseParser:
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
         self.on_body = self.chunks.append  # llhttp calls the list itself: no Python frame a piece
-        self._headers: ResponseHeaders = []
+        self._headers: ResponseHeaders | None = None
         self._restart()
         self.begin(head_only=False)
 
@@ -57,7 +56,7 @@ class ResponseParser:
         self._head_only = head_only
         self._informational = False
         self._fed = 0
-        self.headers: ResponseHeaders = []
+        self.headers: ResponseHeaders | None = None
         self.head_complete = False
         self.complete = False
         self.surplus = False
@@ -86,6 +85,11 @@ class ResponseParser:
             self.chunks.clear()
             self.surplus = True
 
+    def hand_over(self) -> ResponseHeaders:
+        """The head's fields, which are of no use here any more."""
+        headers, self.headers = self.headers, None
+        return headers or []
+
     def failure(self, error: Exception) -> UpstreamMalformed | None:
         """What llhttp's refusal means; None for what came after the answer's end, which is `surplus`."""
         if isinstance(error, httptools.HttpParserUpgrade):
@@ -110,14 +114,17 @@ class ResponseParser:
             raise UpstreamMalformed("the endpoint sent more than one answer")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value.rstrip()))
-        if self.head_complete and len(self._headers) > HEADER_COUNT:
+        headers = self._headers
+        if headers is None:
+            headers = self._headers = []
+        headers.append((name.lower(), value.rstrip()))
+        if self.head_complete and len(headers) > HEADER_COUNT:
             raise UpstreamMalformed("the endpoint's trailers are too large")
 
     def on_headers_complete(self) -> None:
         if self.complete:
             return
-        headers, self._headers = self._headers, []
+        headers, self._headers = self._headers or [], None
         status = self._parser.get_status_code()
         if status < 200:
             if status < 100 or status == 101:
@@ -164,5 +171,5 @@ class ResponseParser:
         if self._informational:
             self._informational = False
             return
-        self._headers = []
+        self._headers = None
         self.complete = True

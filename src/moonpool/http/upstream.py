@@ -141,7 +141,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     @staticmethod
     def _is_events(parser: ResponseParser) -> bool:
-        for name, value in parser.headers:
+        for name, value in parser.headers or ():
             if name == b"content-type":
                 return value.lower().startswith(b"text/event-stream")
         return False
@@ -153,7 +153,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.abort()
             return None
         self._stream = stream = Stream(self)
-        waiter.set_result(Response(parser.status, parser.headers, stream))
+        waiter.set_result(Response(parser.status, parser.hand_over(), stream))
         return stream
 
     def _deliver_pending(self) -> None:
@@ -174,7 +174,7 @@ class UpstreamConnection(asyncio.Protocol):
                 self._finish()
                 stream.finish()
             return
-        response = Response(parser.status, parser.headers, body)
+        response = Response(parser.status, parser.hand_over(), body)
         self._finish()
         if waiter is not None and not waiter.done():
             waiter.set_result(response)

@@ -12,7 +12,8 @@ from moonpool.http.framing import bodiless, status_line
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CHUNK = b"0\r\n\r\n"
-_SIZES = tuple(b"%x\r\n" % size for size in range(1024))
+_SIZED = 1024
+_SIZES = tuple(b"%x\r\n" % size for size in range(_SIZED))
 """The first lines of chunks of usual size: to format one costs more than all else that frames it."""
 _OURS = frozenset(
     {b"connection", b"content-length", b"date", b"keep-alive", b"server", b"transfer-encoding", b"upgrade"}
@@ -81,10 +82,26 @@ def render_whole(response: Response, body: bytes, date: bytes, *, head_only: boo
     return head if head_only else head + body
 
 
-class Output(Protocol):
-    """What a relay needs of the connection it writes to."""
+def render_stream_head(
+    response: Response, date: bytes, length: int | None, *, delimited: bool, close: bool
+) -> bytes:
+    """Before what a `Relay` of this `length`, `delimited` or not, writes."""
+    framing = b"transfer-encoding: chunked\r\n" if delimited else b""
+    if length is not None:
+        framing = b"content-length: %d\r\n" % length
+    return render_head(response, date, framing, close=close)
+
+
+class Transport(Protocol):
+    """What a relay needs of what it writes to."""
+
+    def is_closing(self) -> bool: ...
 
     def write(self, data: bytes) -> None: ...
+
+
+class Output(Protocol):
+    """What a relay needs of the connection whose answer it is."""
 
     def finished(self) -> None:
         """The answer is complete."""
@@ -96,59 +113,69 @@ class Output(Protocol):
 class Relay:
     """The sink of a streamed answer: each chunk goes out in the call that brought it.
 
-    `length` None: chunked, or (`delimited` False, HTTP/1.0) until close. A stream that fails as an
-    event stream ends with an event that says so; any other is cut: there is never a false end.
+    `length` None: chunked, or (`delimited` False, HTTP/1.0) until close. A stream of events that fails ends
+    with an event that says so, which `render` makes; any other is cut: there is never a false end.
     """
 
-    __slots__ = ("_delimited", "_events", "_left", "_output", "_render", "_tail", "stream")
+    __slots__ = ("_chunked", "_left", "_output", "_render", "_tail", "_transport", "stream")
 
     def __init__(
         self,
         stream: Stream,
         output: Output,
-        *,
+        transport: Transport,
         length: int | None,
+        *,
         delimited: bool,
-        events: bool,
-        render: Callable[[Exception], bytes],
+        render: Callable[[Exception], bytes] | None,
     ) -> None:
         self.stream = stream
         self._output = output
+        self._transport = transport
+        self._chunked = length is None and delimited
         self._left = length
-        self._delimited = delimited
-        self._events = events
         self._render = render
         self._tail = b""
 
     def write(self, data: bytes) -> None:
-        if self._left is None:
-            if not data:
-                return  # an empty chunk would be the end
-            self._tail = data
+        if self._chunked:
             size = len(data)
-            if not self._delimited:
-                self._output.write(data)
-            elif size < len(_SIZES):
-                self._output.write(_SIZES[size] + data + b"\r\n")
+            transport = self._transport
+            if not size or transport.is_closing():  # an empty chunk would be the end; see `_put`
+                return
+            self._tail = data
+            if size < _SIZED:
+                transport.write(_SIZES[size] + data + b"\r\n")
             else:
-                self._output.write(b"%x\r\n%b\r\n" % (size, data))
+                transport.write(b"%x\r\n%b\r\n" % (size, data))
+        else:
+            self._write_plainly(data)
+
+    def _write_plainly(self, data: bytes) -> None:
+        if self._left is None:
+            self._tail = data or self._tail
+            self._put(data)
         elif len(data) <= self._left:
             self._left -= len(data)
-            self._output.write(data)
+            self._put(data)
         else:
             self.stream.cancel()
             self._output.cut()
+
+    def _put(self, data: bytes) -> None:
+        if not self._transport.is_closing():  # uvloop raises between a reset and `connection_lost`
+            self._transport.write(data)
 
     def close(self) -> None:
         if self._left:
             self._output.cut()
             return
-        if self._left is None and self._delimited:
-            self._output.write(_LAST_CHUNK)
+        if self._chunked:
+            self._put(_LAST_CHUNK)
         self._output.finished()
 
     def abort(self, error: Exception) -> None:
-        if not self._events or self._left is not None:
+        if self._render is None or self._left is not None:
             self._output.cut()
             return
         if self._tail and not self._tail.endswith((b"\n\n", b"\r\r", b"\n\r\n")):

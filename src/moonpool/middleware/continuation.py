@@ -5,16 +5,21 @@
 
 A relayed event is not read: events are kept (`KeptEvents`), and read only when a stream breaks. An event that
 was not forwarded whole is not part of the answer.
+
+What all events of a stream have in common is looked at once (`is_plain`): of those that follow only what
+differs is, and the client's stream is told, for those who come after (`Stream.plain`).
 """
 
 import re
+from typing import Protocol
 
 import msgspec
 
 from moonpool.contracts.continuation import MARK
+from moonpool.core.body import Stream
 from moonpool.core.errors import BadRequest, MoonpoolError, StreamTruncated, UpstreamError, UpstreamMalformed
 from moonpool.http.sse import data_of, whole_events
-from moonpool.middleware.kept_events import KeptEvents
+from moonpool.middleware.kept_events import BATCH, LARGE, KeptEvents
 from moonpool.middleware.transcript import Transcript
 from moonpool.openai.errors import ErrorBody
 from moonpool.openai.formats import TextFormat
@@ -29,22 +34,48 @@ _ERROR = b'{"error"'
 _error = msgspec.json.Decoder(ErrorBody)
 _EARLY = len(b"data:  " + _ERROR)
 """Bytes of an event within which its object would begin with an error."""
+_not_plain = re.compile(rb"[\r\n{]").search
+"""What no plain event has where it differs from others."""
+
+
+class Account(Protocol):
+    """Whose answer is followed."""
+
+    stream: Stream
+    """The client's."""
+
+    @property
+    def transcript(self) -> Transcript: ...
 
 
 class Follower:
     """The transform that lets whole events of one stream into the transcript and on. `traced`: it may have
-    lines of tokens."""
+    lines of tokens. `done`: its `[DONE]` has come, and it is at its end."""
 
-    __slots__ = ("_held", "_kept", "_traced", "_transcript")
+    __slots__ = ("_account", "_held", "_kept", "_stream", "_traced", "done")
 
-    def __init__(self, transcript: Transcript, *, traced: bool) -> None:
-        self._kept = KeptEvents()
+    def __init__(self, account: Account, *, traced: bool) -> None:
+        self._kept = KeptEvents(is_plain)
         self._held = b""
         self._traced = traced
-        self._transcript = transcript
+        self._account = account
+        self._stream = account.stream
+        self.done = False
 
     def chunk(self, data: bytes) -> bytes:
         """What may go on. Raises the error that an endpoint tells of in its stream."""
+        kept = self._kept
+        if kept.plain and not self._held:
+            middle = data.removeprefix(kept.head).removesuffix(kept.tail)
+            if len(data) - kept.common == len(middle) <= LARGE and not _not_plain(middle):
+                middles = kept.middles
+                if len(middles) < BATCH:
+                    middles.append(middle)
+                    self._stream.plain = data
+                    return data
+        return self._look(data)
+
+    def _look(self, data: bytes) -> bytes:
         if self._held or not data.endswith(b"\n\n"):
             data, self._held = whole_events(self._held + data)
             if not data:
@@ -76,7 +107,7 @@ class Follower:
         if last:
             self._kept.add(last)
         if last or self._kept.last.endswith(b"[DONE]\n\n"):
-            self._transcript.done = True
+            self.done = True
             return last
         transcript = self.read()
         if not transcript.done and not transcript.finished:
@@ -85,7 +116,7 @@ class Follower:
 
     def read(self) -> Transcript:
         """The transcript of all that was let through."""
-        transcript = self._transcript
+        transcript = self._account.transcript
         for data in self._kept.take():
             for event in _events(data):
                 transcript.read(event)
@@ -93,7 +124,7 @@ class Follower:
 
     def _give_up(self) -> None:
         self._kept.clear()
-        self._transcript.give_up("it is too long")
+        self._account.transcript.give_up("it is too long")
 
     def _several(self, data: bytes) -> bytes:
         """What came before an error in the same chunk is given up with it: it is continued from there."""
@@ -104,6 +135,20 @@ class Follower:
                     raise _told(told)
         _look_for_cut_json(data)
         return _TOKEN_LINES.sub(b"", data) if self._traced else data
+
+
+def is_plain(head: bytes, tail: bytes) -> bool:
+    """Whether what begins and ends like this, and has neither line breaks nor "{" between, is one whole event
+    that is neither an error nor `[DONE]` and has no object of usage."""
+    opening = head[: _EARLY + 1]
+    return (
+        head.startswith(b"data:")
+        and len(head) >= _EARLY
+        and opening.find(b'"error"') < 0
+        and not re.search(rb'[\r\n]|"usage": ?{', head)
+        and tail.endswith(b"}\n\n")
+        and not _not_plain(tail, 0, len(tail) - 2)
+    )
 
 
 def _look_for_cut_json(data: bytes) -> None:

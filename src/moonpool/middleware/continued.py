@@ -8,8 +8,7 @@ edge renders that as an error event, and there is no `[DONE]`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from moonpool.contracts.usage import Usage
 from moonpool.core.body import Stream
@@ -35,10 +34,6 @@ class Source(NamedTuple):
     traced: bool
 
 
-Resume = Callable[[Transcript, UpstreamError], Awaitable[Source | None]]
-"""Finds who continues a broken answer; None when nobody may or can. An error of ours says the same."""
-
-
 class Ceremony(NamedTuple):
     """What is needed to end a stream whose source broke after the last word."""
 
@@ -50,14 +45,25 @@ class Ceremony(NamedTuple):
     """The most tokens that were asked for."""
 
 
+class Answer(Protocol):
+    """What is to be known of an answer that breaks: nothing of it is made before it does."""
+
+    def transcript(self) -> Transcript:
+        """For what is read of it, called once."""
+
+    def ceremony(self) -> Ceremony: ...
+
+    async def resume(self, transcript: Transcript, error: UpstreamError, /) -> Source | None:
+        """Finds who continues it; None when nobody may or can. An error of ours says the same."""
+
+
 class Continued:
     """`stream` is the client's. Producer of that one, sink of the sources (`write` is its `feed`)."""
 
     __slots__ = (
-        "_ceremony",
+        "_answer",
         "_follower",
         "_paused",
-        "_resume",
         "_resuming",
         "_source",
         "_transcript",
@@ -65,31 +71,39 @@ class Continued:
         "write",
     )
 
-    def __init__(self, source: Source, transcript: Transcript, ceremony: Ceremony, resume: Resume) -> None:
-        self._transcript = transcript
-        self._ceremony = ceremony
-        self._resume = resume
+    def __init__(self, source: Source, answer: Answer) -> None:
+        self._answer = answer
+        self._transcript: Transcript | None = None
         self._resuming: asyncio.Task[None] | None = None
         self._paused = False
         self._source: Stream | None = None
+        self._follower: Follower | None = None
         self.stream = Stream(self)
         self.write = self.stream.feed
         self._follow(source)
+
+    @property
+    def transcript(self) -> Transcript:
+        if self._transcript is None:
+            self._transcript = self._answer.transcript()
+        return self._transcript
 
     # ── sink of the source ─────────────────────────────────────────────────────────────────────────
 
     def close(self) -> None:
         """The answer is complete: the follower would have made anything else a failure."""
-        self._source = None
-        self._complete()
+        if self._let_go().done:
+            self.stream.finish()
+        else:
+            self._complete(self.transcript)
 
     def abort(self, error: Exception) -> None:
-        self._source = None
-        self._follower.read()
+        follower = self._let_go()
         if self.stream.outcome is not None:
             return
-        if self._transcript.done or self._transcript.finished or self._is_full():
-            self._complete()
+        transcript = follower.read()
+        if transcript.done or transcript.finished or self._is_full(transcript):
+            self._complete(transcript)
         elif isinstance(error, UpstreamError):
             self._resuming = asyncio.get_running_loop().create_task(self._go_on(error))
         else:
@@ -108,37 +122,44 @@ class Continued:
             self._source.resume()
 
     def cancel(self) -> None:
-        source, self._source = self._source, None
+        source = self._source
         if source is not None:
+            self._let_go()
             source.cancel()
         if self._resuming is not None:
             self._resuming.cancel()
 
     # ── inside ─────────────────────────────────────────────────────────────────────────────────────
 
+    def _let_go(self) -> Follower:
+        """The source is over. It, its follower and this know each other: nobody else would free them."""
+        follower, self._follower, self._source = self._follower, None, None
+        assert follower is not None
+        return follower
+
     def _follow(self, source: Source) -> None:
         """A half event of the source before never was."""
         self._source = source.stream
-        self._follower = Follower(self._transcript, traced=source.traced)
+        self._follower = Follower(self, traced=source.traced)
         source.stream.transform(self._follower)
         source.stream.connect(self)
         if self._paused and self._source is source.stream:
             source.stream.pause()
 
-    def _complete(self) -> None:
-        if not self._transcript.done:
-            self.stream.feed(closing(self._transcript, self._ceremony))
+    def _complete(self, transcript: Transcript) -> None:
+        if not transcript.done:
+            self.stream.feed(closing(transcript, self._answer.ceremony()))
         self.stream.finish()
 
-    def _is_full(self) -> bool:
+    def _is_full(self, transcript: Transcript) -> bool:
         """Whether an external endpoint would be asked for no tokens. A local one counts itself, exactly."""
-        transcript, limit = self._transcript, self._ceremony.limit
+        limit = self._answer.ceremony().limit
         known = transcript.fault is None and not transcript.traced
         return known and limit is not None and transcript.count >= limit
 
     async def _go_on(self, error: UpstreamError) -> None:
         try:
-            source = await self._resume(self._transcript, error)
+            source = await self._answer.resume(self.transcript, error)
         except MoonpoolError:
             source = None
         except Exception:

@@ -255,9 +255,7 @@ def _is_final(ctx: Context, status: int) -> bool:
 
 def _has_end(ctx: Context, copy: Copy) -> bool:
     """A model's stream that ends without `[DONE]` told of an error."""
-    return not (ctx.route.metered and ctx.payload.stream and copy.whole) or copy.data.rstrip().endswith(
-        b"[DONE]"
-    )
+    return not (ctx.route.metered and ctx.streamed and copy.whole) or copy.data.rstrip().endswith(b"[DONE]")
 
 
 def _is_kept(name: bytes) -> bool:

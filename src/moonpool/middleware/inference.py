@@ -77,9 +77,16 @@ class InferenceUpstream:
         response.headers.append((b"x-moonpool-release", f"{INFERENCE}@{endpoint.release}".encode()))
         body = response.body
         if ctx.streamed and isinstance(body, Stream) and response.status == 200:
-            go_on = partial(self._ask, ctx, request, answer)
-            response.body = self._migration.follow(ctx, candidate, body, go_on)
+            assert isinstance(request.body, bytes)
+            go_on = partial(self._go_on, ctx, request.path, request.body, answer)
+            response.body = self._migration.follow(ctx, candidate, body, request.body, go_on)
         return response
+
+    def _go_on(
+        self, ctx: Context, path: str, body: bytes, answer: int, candidate: Candidate, begun: Transcript
+    ) -> Awaitable[Response]:
+        """Of the request no more is held while its answer streams."""
+        return self._ask(ctx, Request("POST", path, "", {}, body), answer, candidate, begun)
 
     def _ask(
         self,

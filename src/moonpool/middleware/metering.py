@@ -54,7 +54,7 @@ class Metering:
         body = response.body
         if isinstance(body, Stream):
             json = b"json" in (response.header(b"content-type") or b"").lower()
-            meter = AnswerMeter(ctx, self._journal) if json else StreamMeter(ctx, self._journal)
+            meter = AnswerMeter(ctx, self._journal) if json else StreamMeter(ctx, self._journal, body)
             body.transform(meter)
             body.on_settled(meter.settled)
         else:
@@ -97,11 +97,12 @@ def _guess(ctx: Context, completion_tokens: int) -> Usage:
 class StreamMeter:
     """The transform on a metered stream: counts events, takes the usage out, insists on `[DONE]`."""
 
-    __slots__ = ("_ctx", "_journal", "_journalled", "_next_mark", "_opened", "_scan", "_usage")
+    __slots__ = ("_ctx", "_journal", "_journalled", "_next_mark", "_opened", "_scan", "_stream", "_usage")
 
-    def __init__(self, ctx: Context, journal: Journal) -> None:
+    def __init__(self, ctx: Context, journal: Journal, stream: Stream) -> None:
         self._ctx = ctx
         self._journal = journal
+        self._stream = stream
         self._scan = ChunkScan()
         self._usage: Usage | None = None
         self._opened = ctx.letter
@@ -117,9 +118,13 @@ class StreamMeter:
             )
             self._journal.open(event.id, _encode(event))
         scan = self._scan
-        passed = scan.feed(data)
-        if scan.noteworthy:
-            passed = self._look_closer(passed)
+        if data is self._stream.plain and not scan.held:  # one event, and nothing in it to be noted
+            passed = data
+            scan.events += 1
+        else:
+            passed = scan.feed(data)
+            if scan.noteworthy:
+                passed = self._look_closer(passed)
         if scan.events >= self._next_mark:
             self._next_mark = scan.events + PROGRESS_EVERY
             if not self._ctx.letter:

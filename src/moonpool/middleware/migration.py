@@ -24,11 +24,13 @@ from moonpool.middleware.continuation_splice import Splice
 from moonpool.middleware.continued import Ceremony, Continued, Source
 from moonpool.middleware.retry_budget import RetryBudget
 from moonpool.middleware.transcript import Transcript
+from moonpool.openai.parse import parse
 from moonpool.openai.schema import ChatCompletionRequest, CompletionRequest
 
 MOST = 3
 """Instances asked to continue, for one break."""
 
+ModelRequest = ChatCompletionRequest | CompletionRequest
 Ask = Callable[[Candidate, Transcript], Awaitable[Response]]
 """Makes the attempt at the candidate that has it go on."""
 
@@ -42,16 +44,16 @@ class Migration:
         self._breakers = breakers
         self._budget = budget
 
-    def follow(self, ctx: Context, candidate: Candidate, stream: Stream, ask: Ask) -> Stream:
-        """What the client reads in the place of `stream`, which is `candidate`'s answer."""
-        payload: ChatCompletionRequest | CompletionRequest = ctx.payload
-        chat = isinstance(payload, ChatCompletionRequest)
-        prompts = 1 if isinstance(payload, ChatCompletionRequest) else len(payload.prompts())
-        transcript = Transcript((payload.n or 1) * prompts, never(payload))
-        ceremony = Ceremony(chat, ctx.usage_wanted, ctx.prompt_tokens, payload.limit)
-        going = _Going(self, ctx, candidate, ask)
-        source = Source(stream, traced(candidate, transcript))
-        return Continued(source, transcript, ceremony, going.resume).stream
+    def follow(self, ctx: Context, candidate: Candidate, stream: Stream, body: bytes, ask: Ask) -> Stream:
+        """What the client reads in the place of `stream`, which is `candidate`'s answer to `body`.
+
+        From here on the context has no payload but while the answer is continued: thousands of streams are
+        open, few break, and a prompt is large.
+        """
+        going = _Going(self, ctx, candidate, body, ask)
+        source = Source(stream, traced(candidate, never(ctx.payload)))
+        ctx.payload = None
+        return Continued(source, going).stream
 
     def others(self, ctx: Context, broken: Candidate) -> Sequence[Candidate]:
         """Who could continue what `broken` began."""
@@ -78,19 +80,44 @@ class Migration:
 
 
 class _Going:
-    """One answer on its way from instance to instance."""
+    """One answer on its way from instance to instance: the `continued.Answer`."""
 
-    __slots__ = ("_ask", "_candidate", "_continued", "_ctx", "_migration")
+    __slots__ = ("_ask", "_body", "_candidate", "_continued", "_ctx", "_migration", "_schema")
 
-    def __init__(self, migration: Migration, ctx: Context, candidate: Candidate, ask: Ask) -> None:
+    def __init__(
+        self, migration: Migration, ctx: Context, candidate: Candidate, body: bytes, ask: Ask
+    ) -> None:
         self._migration = migration
         self._ctx = ctx
         self._candidate = candidate
+        self._body = body
+        self._schema: type[ModelRequest] = type(ctx.payload)
         self._ask = ask
         self._continued = False
         """Whether what breaks next is a continuation."""
 
+    def _payload(self) -> ModelRequest:
+        return parse(self._schema, self._body)
+
+    def transcript(self) -> Transcript:
+        payload = self._payload()
+        prompts = 1 if isinstance(payload, ChatCompletionRequest) else len(payload.prompts())
+        return Transcript((payload.n or 1) * prompts, never(payload))
+
+    def ceremony(self) -> Ceremony:
+        ctx, payload = self._ctx, self._payload()
+        chat = isinstance(payload, ChatCompletionRequest)
+        return Ceremony(chat, ctx.usage_wanted, ctx.prompt_tokens, payload.limit)
+
     async def resume(self, transcript: Transcript, error: UpstreamError) -> Source | None:
+        ctx = self._ctx
+        ctx.payload = self._payload()
+        try:
+            return await self._resumed(transcript)
+        finally:
+            ctx.payload = None
+
+    async def _resumed(self, transcript: Transcript) -> Source | None:
         ctx, migration = self._ctx, self._migration
         if self._continued:
             migration.failed(ctx)
@@ -127,12 +154,13 @@ class _Going:
         ctx.decide("failover", "continued", f"by {candidate.instance}, after {transcript.count} tokens")
         if not candidate.endpoint.internal:
             stream.transform(Splice(transcript))
-        return Source(stream, traced(candidate, transcript))
+        return Source(stream, traced(candidate, transcript.fault))
 
 
-def traced(candidate: Candidate, transcript: Transcript) -> bool:
-    """Whether the candidate is asked to tell its tokens: only where they can be of use."""
-    return candidate.endpoint.internal and transcript.fault is None
+def traced(candidate: Candidate, fault: str | None) -> bool:
+    """Whether the candidate is asked to tell its tokens: only where they can be of use, which a `fault` of
+    the answer rules out."""
+    return candidate.endpoint.internal and fault is None
 
 
 def _same_model(one: Candidate, other: Candidate) -> bool:

@@ -70,7 +70,7 @@ class Tracing:
             ctx.decide("tracing", "error", type(error).__name__)
         except BaseException:  # cancelled: the client left before there was an answer
             ctx.flags.append(Flag.CLIENT_GONE)
-            self._finish(ctx, request, 499, 0, Outcome.CANCELLED)
+            self._finish(ctx, request.method, request.peer, 499, 0, Outcome.CANCELLED)
             raise
         response.headers.append((b"x-request-id", ctx.request_id.encode()))
         if ctx.attempts:
@@ -83,7 +83,7 @@ class Tracing:
         if isinstance(body, Stream):
             self._follow(ctx, request, response.status, body)
         else:
-            self._finish(ctx, request, response.status, len(body), Outcome.COMPLETED)
+            self._finish(ctx, request.method, request.peer, response.status, len(body), Outcome.COMPLETED)
         return response
 
     def _place(self, ctx: Context, request: Request) -> None:
@@ -101,11 +101,12 @@ class Tracing:
     def _follow(self, ctx: Context, request: Request, status: int, stream: Stream) -> None:
         observed = _Observed(ctx, self._metrics)
         stream.transform(observed)
-        stream.on_settled(partial(self._settled, request, status, observed))
+        stream.on_settled(partial(self._settled, request.method, request.peer, status, observed))
 
     def _settled(
         self,
-        request: Request,
+        method: str,
+        peer: str,
         status: int,
         observed: "_Observed",
         outcome: Outcome,
@@ -118,12 +119,13 @@ class Tracing:
             ctx.decide("tracing", "broken", error.message)
             if error.__cause__ is not None:
                 self._log.error("unforeseen error", request_id=ctx.request_id, exc_info=error.__cause__)
-        self._finish(ctx, request, status, observed.size, outcome, observed)
+        self._finish(ctx, method, peer, status, observed.size, outcome, observed)
 
     def _finish(
         self,
         ctx: Context,
-        request: Request,
+        method: str,
+        peer: str,
         status: int,
         size: int,
         outcome: Outcome,
@@ -142,7 +144,7 @@ class Tracing:
         if stats is not None and stats.counting:
             last, chunks = (observed.last, observed.chunks) if observed is not None else (0.0, 0)
             stats.ended(ctx, outcome, first, last, chunks)
-        self._recorder.add(Finished(ctx, request.method, request.peer, status, size, first, ended, outcome))
+        self._recorder.add(Finished(ctx, method, peer, status, size, first, ended, outcome))
 
 
 class _Observed:

@@ -83,10 +83,11 @@ class ChunkScan:
     CRLF are turned into LF on the way.
     """
 
-    __slots__ = ("_held", "done", "events", "failed", "noteworthy")
+    __slots__ = ("done", "events", "failed", "held", "noteworthy")
 
     def __init__(self) -> None:
-        self._held = b""
+        self.held = b""
+        """The beginning of an event whose end has not come."""
         self.events = 0
         """Events with data so far; comments and `[DONE]` are not counted."""
         self.done = False
@@ -98,8 +99,8 @@ class ChunkScan:
     def feed(self, data: bytes) -> bytes:
         """The whole events that are complete by now. Raises UpstreamMalformed when one has no end."""
         # `find`, not `in`: that tries bytes as a number first, and takes three times as long.
-        if self._held or not data.endswith(b"\n\n") or data.find(b"\r") >= 0:
-            data, self._held = whole_events(self._held + data)
+        if self.held or not data.endswith(b"\n\n") or data.find(b"\r") >= 0:
+            data, self.held = whole_events(self.held + data)
             if not data:
                 self.noteworthy = False
                 return b""
@@ -116,7 +117,7 @@ class ChunkScan:
 
     def finish(self) -> bytes:
         """What is still of use at the end: a `[DONE]` that came without its blank line gets it."""
-        last, self._held = self._held.strip(), b""
+        last, self.held = self.held.strip(), b""
         if last not in {b"data: [DONE]", b"data:[DONE]"}:
             return b""
         self.done = True

@@ -293,6 +293,45 @@ async def test_stream_is_chunked_and_the_connection_stays(serve: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("pieces", "end"),
+    [
+        ([LAST[:20], LAST[20:]], b"\r\n\r\n/last"),
+        ([LAST[:2], LAST[2:]], b"\r\n\r\n/last"),
+        (
+            [b"POST /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n", b"Content-Length: 3\r\n\r\nabc"],
+            b"\r\n\r\n/last",
+        ),
+        ([b"no HTTP\r\n\r\n"], b"the request is not well-formed HTTP/1.1"),
+    ],
+)
+@pytest.mark.parametrize("rests", [True, False])
+async def test_what_comes_while_an_answer_streams_waits_for_its_end(
+    serve: Any, pieces: list[bytes], end: bytes, rests: bool
+) -> None:
+    source = Source()
+
+    async def app(request: Request) -> Response:
+        if request.path == "/last":
+            await read(request.body, 10)
+            return Response(200, [], b"/last")
+        return Response(200, [], source.stream)
+
+    edge = await serve(app)
+    reader, writer = await edge.open()
+    writer.write(GET if rests else GET + pieces[0])
+    source.stream.feed(b"abc")
+    await asyncio.wait_for(reader.readuntil(b"3\r\nabc\r\n"), 5)
+    for piece in pieces[not rests :]:
+        writer.write(piece)
+        await asyncio.sleep(0.01)
+    source.stream.feed(b"de")
+    source.stream.finish()
+    data = await asyncio.wait_for(reader.read(), 5)
+    assert data.startswith(b"2\r\nde\r\n0\r\n\r\nHTTP/1.1 ")
+    assert data.endswith(end)
+
+
+@pytest.mark.parametrize(
     ("given", "end"), [(b"abc", b"\r\n\r\nabc"), (b"ab", b"\r\n\r\nab"), (b"abcd", b"\r\n\r\n")]
 )
 async def test_stream_with_length_never_lies(serve: Any, given: bytes, end: bytes) -> None:

@@ -118,24 +118,26 @@ class Asker:
     async def broken(self) -> bytes:
         """The first streams break as `cuts` has it."""
         self._calls = 0
-        transcript = Transcript()
-        left = list(self.cuts)
-
-        async def resume(transcript: Transcript, error: UpstreamError) -> Source | None:
-            assert continuable(self._payload, transcript, local=True) is None
-            return await go_on(local_body(self.body, transcript), CONTINUED)
-
-        async def go_on(body: bytes, headers: dict[bytes, bytes]) -> Source:
-            source = await self._ask(body, headers)
-            if left:
-                source.stream.transform(left.pop(0))
-            return source
-
-        ceremony = Ceremony(self._path == CHAT, True, 0)
-        continued = Continued(await go_on(self.body, TRACED), transcript, ceremony, resume)
-        answer = await read(continued.stream, LIMIT)
+        self._left = list(self.cuts)
+        answer = await read(Continued(await self._go_on(self.body, TRACED), self).stream, LIMIT)
         assert self._calls == len(self.cuts) + 1
         return answer
+
+    def transcript(self) -> Transcript:
+        return Transcript()
+
+    def ceremony(self) -> Ceremony:
+        return Ceremony(self._path == CHAT, True, 0)
+
+    async def resume(self, transcript: Transcript, error: UpstreamError) -> Source | None:
+        assert continuable(self._payload, transcript, local=True) is None
+        return await self._go_on(local_body(self.body, transcript), CONTINUED)
+
+    async def _go_on(self, body: bytes, headers: dict[bytes, bytes]) -> Source:
+        source = await self._ask(body, headers)
+        if self._left:
+            source.stream.transform(self._left.pop(0))
+        return source
 
     async def _ask(self, body: bytes, headers: dict[bytes, bytes]) -> Source:
         platform = self.platforms[self._calls % len(self.platforms)]

@@ -381,7 +381,7 @@ class AnyOrder(RuleBasedStateMachine):
             return
         if not self.connected:
             piece = BUFFER_LIMIT // 3 + 8
-            assert sum(map(len, self.stream._held)) <= BUFFER_LIMIT + 2 * piece
+            assert sum(map(len, self.stream._held or ())) <= BUFFER_LIMIT + 2 * piece
         else:
             assert self.stream.outcome is not None or not self.stream._held
 

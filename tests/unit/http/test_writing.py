@@ -65,9 +65,15 @@ def test_whole_answers(status: int, head_only: bool, end: bytes) -> None:
 
 
 class Output:
+    """A connection and its transport in one."""
+
     def __init__(self) -> None:
         self.data = b""
         self.end = ""
+        self.closing = False
+
+    def is_closing(self) -> bool:
+        return self.closing
 
     def write(self, data: bytes) -> None:
         self.data += data
@@ -84,7 +90,14 @@ def relay(
 ) -> tuple[Stream, Output]:
     stream, output = Stream(), Output()
     stream.connect(
-        Relay(stream, output, length=length, delimited=delimited, events=events, render=lambda _: b"E\n\n")
+        Relay(
+            stream,
+            output,
+            output,
+            length,
+            delimited=delimited,
+            render=(lambda _: b"E\n\n") if events else None,
+        )
     )
     return stream, output
 
@@ -95,6 +108,15 @@ def test_chunks_and_their_end() -> None:
     stream.feed(b"")
     stream.finish()
     assert (output.data, output.end) == (b"3\r\nabc\r\n0\r\n\r\n", "finished")
+
+
+@pytest.mark.parametrize(("length", "delimited"), [(None, True), (None, False), (3, True)])
+def test_nothing_is_written_to_what_is_closing(length: int | None, delimited: bool) -> None:
+    stream, output = relay(length=length, delimited=delimited)
+    output.closing = True
+    stream.feed(b"abc")
+    stream.finish()
+    assert (output.data, output.end) == (b"", "finished")
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,18 @@
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from moonpool.contracts.continuation import Begun, Untold
+from moonpool.core.body import Stream
 from moonpool.core.errors import BadRequest, StreamTruncated, UpstreamError, UpstreamMalformed
 from moonpool.http.sse import EVENT_LIMIT
-from moonpool.middleware.continuation import LIMIT, Follower, continuable, never
+from moonpool.middleware.continuation import LIMIT, Follower, continuable, is_plain, never
 from moonpool.middleware.transcript import Transcript
 from moonpool.openai.parse import parse
 from moonpool.openai.schema import ChatCompletionRequest, CompletionRequest
+from moonpool.openai.usage import ChunkScan
 
 DONE = b"data: [DONE]\n\n"
 
@@ -30,8 +34,14 @@ STREAM = (
 CLEAN = ROLE + chunk({"content": "Hel"}) + chunk({"content": "lo 🎉"}) + chunk({"content": "!"})
 
 
+class Account:
+    def __init__(self, choices: int = 1) -> None:
+        self.stream = Stream()
+        self.transcript = Transcript(choices)
+
+
 def follow(*data: bytes, traced: bool = True) -> tuple[bytes, Transcript]:
-    follower = Follower(Transcript(), traced=traced)
+    follower = Follower(Account(), traced=traced)
     passed = b"".join([follower.chunk(piece) for piece in data])
     return passed, follower.read()
 
@@ -48,8 +58,89 @@ def test_however_it_is_cut_the_same_is_let_through_and_kept(size: int) -> None:
     )
 
 
+def test_events_that_are_all_the_same_are_plain() -> None:
+    account = Account()
+    follower = Follower(account, traced=False)
+    same = [bytes(bytearray(chunk({"content": "x"}))) for _ in range(30)]
+    for event in same:
+        assert follower.chunk(event) is event
+    assert account.stream.plain is same[-1]
+    assert follower.read().text == "x" * 30
+
+
+def test_usual_events_are_told_to_be_plain_and_others_are_not() -> None:
+    account = Account()
+    follower = Follower(account, traced=False)
+    for number in range(100):
+        usual = chunk({"content": f" word{number}"})
+        assert follower.chunk(usual) is usual
+        if number > 4 and number % 32 > 4:  # batches are begun the long way
+            assert account.stream.plain is usual
+    for other in (
+        chunk({"content": "x"}, reason="stop"),
+        chunk({"content": "x"}, usage={"prompt_tokens": 1}),
+        chunk({"content": {"usage": {}}}),
+        chunk({"content": "x"}) * 2,
+        chunk({"content": "x"})[:-2] + b'{"error": 1}\n\n',
+        b": ping\n\n",
+        chunk({"content": "x"}).replace(b"\n", b"\r\n"),
+        DONE,
+    ):
+        assert follower.chunk(other)
+        assert account.stream.plain is not other
+
+
+WORDS = st.sampled_from(["a", " b", "", "{", "\n", "[DONE]", 'data: {"error"', '"usage":{', "x" * 5000])
+EVENTS = st.one_of(
+    st.builds(lambda word: chunk({"content": word}), WORDS),
+    st.builds(lambda word: chunk({"content": word}, usage=None), WORDS),
+    st.builds(lambda word: chunk({"content": word}, usage={"prompt_tokens": 1}), WORDS),
+    st.builds(lambda word: b'data: {"x":' + word.encode() + b'"}\n\n', WORDS),
+    st.builds(lambda word: chunk({"content": word}).replace(b"\n", b"\r\n"), WORDS),
+    st.builds(lambda word: b'data: {"choices":[],"what":"%b","usage":}\n\n' % word.encode(), WORDS),
+    st.sampled_from([DONE, b": ping\n\n", b'data: { "error":{}}\n\n', b'data: {"usage":{"a":1}}\n\n']),
+)
+
+
+@given(st.lists(st.lists(EVENTS, min_size=1, max_size=3).map(b"".join), max_size=90))
+def test_who_looks_into_what_is_plain_finds_nothing(pieces: list[bytes]) -> None:
+    account = Account()
+    follower = Follower(account, traced=False)
+    for piece in pieces:
+        try:
+            passed = follower.chunk(piece)
+        except UpstreamError:
+            return
+        if passed and passed is account.stream.plain:
+            scan = ChunkScan()
+            assert scan.feed(passed) == passed
+            assert (scan.events, scan.done, scan.failed, scan.noteworthy) == (1, False, False, False)
+
+
+@pytest.mark.parametrize(
+    ("head", "tail"),
+    [
+        (b"", b"}\n\n"),
+        (b'data: {"choi', b"}\n\n"),  # too short to tell an error
+        (b'data: {"error":{"message":"', b'"}}\n\n'),
+        (b'data: { "error":{"message":"', b'"}}\n\n'),
+        (b': ping\n\ndata: {"choices":[{"', b'"}]}\n\n'),
+        (b'data: {"choices":[],"usage":{"n":', b"}}\n\n"),
+        (b'data: {"choices":[{"delta":{"content":"', b'"}}],"usage":{}}\n\n'),
+        (b'data: {"choices":[{"delta":{"content":"', b'"}}]}\n\ndata: x}\n\n'),
+        (b'data: {"choices":[{"delta":{"content":"', b'"}}]}\r\n\n'),
+        (b'data: {"choices":[{"delta":{"content":"', b'"}}]\n\n'),
+        (b'data: {"choices":[{"delta":{"content":"', b""),
+        (b"data:                          ", b"\n\n"),
+    ],
+)
+def test_what_may_not_be_plain(head: bytes, tail: bytes) -> None:
+    assert is_plain(b'data: {"choices":[{"delta":{"content":"', b'"}}],"usage":null}\n\n')
+    assert not is_plain(head, tail)
+
+
 def test_a_half_event_is_no_part_of_the_answer() -> None:
-    follower = Follower(Transcript(), traced=True)
+    follower = Follower(Account(), traced=True)
     event = chunk({"content": "lost"}, line=b":k=9\n")
     assert follower.chunk(ROLE + event[:-1]) == ROLE
     assert follower.read().text == ""
@@ -84,8 +175,7 @@ def test_how_far_it_came() -> None:
 
 
 def test_all_choices_have_to_finish() -> None:
-    transcript = Transcript(2)
-    follower = Follower(transcript, traced=False)
+    follower = Follower(Account(2), traced=False)
     follower.chunk(chunk(reason="stop"))
     assert not follower.read().finished
     follower.chunk(chunk(reason="stop", index=1))
@@ -93,16 +183,17 @@ def test_all_choices_have_to_finish() -> None:
 
 
 def test_an_end_that_is_none() -> None:
-    follower = Follower(Transcript(), traced=False)
+    follower = Follower(Account(), traced=False)
     follower.chunk(CLEAN)
     with pytest.raises(StreamTruncated):
         follower.finish()
 
 
 def test_done_without_its_blank_line() -> None:
-    follower = Follower(Transcript(), traced=False)
+    follower = Follower(Account(), traced=False)
     follower.chunk(CLEAN + b"data: [DONE]")
     assert follower.finish() == DONE
+    assert follower.done
     assert follower.read().done
 
 
@@ -152,7 +243,7 @@ def test_json_that_ends_in_the_middle_is_a_break(tail: bytes) -> None:
 
 
 def test_what_is_too_long_is_not_kept() -> None:
-    follower = Follower(Transcript(), traced=True)
+    follower = Follower(Account(), traced=True)
     large = chunk({"content": "x" * (LIMIT // 40)}, line=b":k=1\n")
     for _ in range(50):
         assert follower.chunk(large)

@@ -1,7 +1,8 @@
 """A client's stream whose source breaks: it goes on, ends properly, or fails; and nothing is left behind."""
 
 import asyncio
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 
 import msgspec
 import pytest
@@ -70,10 +71,15 @@ class Case:
         self.gate.set()
         self.refusal: Exception | None = None
         self.nobody = False
-        ceremony = Ceremony(chat, usage_wanted, 30, limit)
-        transcript = Transcript()
-        self.continued = Continued(Source(self.first.stream, True), transcript, ceremony, self.resume)
+        self._ceremony = Ceremony(chat, usage_wanted, 30, limit)
+        self.continued = Continued(Source(self.first.stream, True), self)
         self.continued.stream.connect(self.client)
+
+    def transcript(self) -> Transcript:
+        return Transcript()
+
+    def ceremony(self) -> Ceremony:
+        return self._ceremony
 
     async def resume(self, transcript: Transcript, error: Exception) -> Source | None:
         self.asked.append((transcript.text, transcript.begun().answer, error))
@@ -88,6 +94,44 @@ class Case:
 @pytest.fixture
 async def case_of() -> Callable[..., Case]:
     return Case
+
+
+@pytest.fixture
+def left() -> Iterator[Callable[[], set[str]]]:
+    """The kinds of what only the collector of circles can free: it looks rarely."""
+
+    def look() -> set[str]:
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        gc.set_debug(0)
+        return {type(each).__name__ for each in gc.garbage}
+
+    gc.collect()
+    gc.disable()
+    yield look
+    gc.garbage.clear()
+    gc.enable()
+
+
+@pytest.mark.parametrize("how", ["done", "broken", "continued", "left"])
+async def test_it_is_freed_when_it_is_over(case_of, left, how: str) -> None:
+    case = case_of()
+    case.nobody = how != "continued"
+    case.first.stream.feed(event("a", token=1))
+    if how == "done":
+        case.first.stream.feed(DONE)
+        case.first.stream.finish()
+    elif how == "left":
+        case.continued.stream.cancel()
+    else:
+        case.first.stream.fail(BROKE)
+        await settle()
+    if how == "continued":
+        case.second.stream.feed(DONE)
+        case.second.stream.finish()
+    assert case.continued.stream.outcome is not None
+    case.continued = None
+    assert not left() & {"Continued", "Follower", "KeptEvents", "Transcript"}
 
 
 async def settle() -> None:

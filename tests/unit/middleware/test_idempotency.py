@@ -42,7 +42,7 @@ class World:
         self, key: bytes | None = b"k1", body: bytes = b"{}", query: str = "", user: str = "u"
     ) -> Response:
         self.ctx = ctx = self.make_ctx(
-            route=ROUTE, payload=Payload(), principal=Principal(user=user, tenant="org_1")
+            route=ROUTE, streamed=True, principal=Principal(user=user, tenant="org_1")
         )
 
         async def end(ctx: Any, request: Request) -> Response:

@@ -6,7 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moonpool.middleware.kept_events import BATCH, LARGE, SEARCHES, KeptEvents
+from moonpool.middleware.kept_events import BATCH, LARGE, LOOSE, SEARCHES, KeptEvents
+
+
+def plain(head: bytes, tail: bytes) -> bool:
+    return head.startswith(b"data: {") and tail.endswith(b"}\n\n")
 
 
 def event(word: str, id: str = "c1") -> bytes:
@@ -17,7 +21,7 @@ def event(word: str, id: str = "c1") -> bytes:
 
 
 def kept(events: list[bytes]) -> KeptEvents:
-    kept = KeptEvents()
+    kept = KeptEvents(plain)
     for one in events:
         kept.add(one)
     return kept
@@ -33,7 +37,7 @@ PIECES = st.one_of(
 
 @given(st.lists(PIECES, max_size=3 * BATCH))
 def test_what_is_taken_is_what_was_added(events: list[bytes]) -> None:
-    store = KeptEvents()
+    store = KeptEvents(plain)
     for number, one in enumerate(events):
         store.add(one)
         if number % 7 == 0:
@@ -46,9 +50,24 @@ def test_what_is_taken_is_what_was_added(events: list[bytes]) -> None:
 def test_the_usual_events_take_a_dozen_bytes_each() -> None:
     events = [event(f"word{number % 50} ") for number in range(BATCH * 20)]
     store = kept(events)
-    held = sum(sys.getsizeof(batch.packed) for batch in store._batches) + sum(map(len, store._middles))
-    assert held < 12 * len(events)
+    held = sum(sys.getsizeof(batch) + sys.getsizeof(batch.packed) for batch in store._batches or ())
+    assert held + sum(map(sys.getsizeof, store.middles)) < 15 * len(events)
     assert store.take() == events
+
+
+def test_many_are_compressed() -> None:
+    events = [event(f"word{number % 50} ") for number in range(BATCH * 120)]
+    store = kept(events)
+    assert {batch.compressed for batch in store._batches or ()} == {True, False}
+    assert sum(len(batch.packed) for batch in store._batches or ()) < 5 * len(events)
+    assert store.last == events[-1]
+    assert store.take() == events
+
+
+def test_what_is_compressed_stays_in_its_place_beside_others() -> None:
+    usual = [event(f"word{number} ") for number in range(LOOSE // 8)]
+    events = [*usual, b": hello\n\n", *usual, event("x", "c2"), *usual]
+    assert kept(events).take() == events
 
 
 @pytest.mark.parametrize(
@@ -57,7 +76,7 @@ def test_the_usual_events_take_a_dozen_bytes_each() -> None:
 def test_an_opening_of_another_kind_spoils_nothing(first: bytes) -> None:
     events = [*([first] if first else []), *(event(f"w{number}") for number in range(BATCH * 4))]
     store = kept(events)
-    assert max(map(len, store._middles)) < 40
+    assert max(map(len, store.middles)) < 40
     assert store.take() == events
 
 
@@ -70,7 +89,7 @@ def test_a_stream_without_anything_in_common_is_searched_a_few_times_only() -> N
 
 def test_large_pieces_are_packed_at_once() -> None:
     store = kept([event("x") * (LARGE // 100)] * 4)
-    assert len(store._middles) == 1
+    assert len(store.middles) == 1
 
 
 def test_the_size_is_that_of_the_events_themselves() -> None:

@@ -129,6 +129,36 @@ async def test_progress_is_noted_now_and_then(make_ctx, journal, sink) -> None:
     assert journal.marks == [("req_1", PROGRESS_EVERY), ("req_1", PROGRESS_EVERY * 2)]
 
 
+@pytest.mark.parametrize("told", [True, False])
+async def test_events_are_counted_the_same_whether_they_are_told_to_be_plain_or_not(
+    make_ctx, journal, sink, told: bool
+) -> None:
+    ctx, produced = make_ctx(), []
+    ctx.produced = produced.append
+    body = await stream(ctx, journal, sink)
+    begun, rest = TEXT[:9], TEXT[9:]
+    pieces = [*[bytes(bytearray(TEXT)) for _ in range(PROGRESS_EVERY + 3)], begun, rest, TEXT]
+    for piece in pieces:
+        if told and piece == TEXT:
+            body.plain = piece
+        body.feed(piece)
+    body.cancel()
+    assert sink.data == b"".join(pieces)
+    assert produced == [PROGRESS_EVERY]
+    assert only(journal).usage.completion_tokens == PROGRESS_EVERY + 5
+
+
+async def test_what_is_told_to_be_plain_behind_half_an_event_is_looked_at(make_ctx, journal, sink) -> None:
+    body = await stream(make_ctx(usage_wanted=False), journal, sink)
+    body.plain = USAGE[6:]  # nobody tells this of such a piece: what is held decides
+    body.feed(USAGE[:6])
+    body.feed(body.plain)
+    body.feed(DONE)
+    body.finish()
+    assert sink.data == DONE
+    assert only(journal).usage == REPORTED
+
+
 @pytest.mark.parametrize(
     ("end", "outcome"),
     [

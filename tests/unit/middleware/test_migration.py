@@ -96,11 +96,13 @@ def platform(layer, said):
 async def test_it_goes_on_at_the_other_target(platform) -> None:
     stage = platform()
     client = await stage.begin()
+    (ctx,) = stage.contexts
+    assert ctx.payload is None  # what was asked is kept once, as bytes
     await stage.kill("a")
+    assert ctx.payload is None
     stage.end("b")
 
     assert client.whole
-    (ctx,) = stage.contexts
     assert Flag.MIGRATED in ctx.flags
     assert [attempt.endpoint[0] for attempt in ctx.attempts] == ["a", "b"]
     assert ("failover", "continued") in {each[:2] for each in ctx.decisions}
