@@ -31,7 +31,7 @@ def status(data: DataOption = None, as_json: JsonOption = False) -> None:
     from moonpool.wiring.layout import Layout, default_data
     from moonpool.wiring.lock import holder
     from moonpool.wiring.operator import documents_note
-    from moonpool.wiring.topology import read_topology
+    from moonpool.wiring.topology import amiss, read_topology
 
     layout = Layout(data or default_data())
     pid = holder(layout)
@@ -46,10 +46,7 @@ def status(data: DataOption = None, as_json: JsonOption = False) -> None:
         _show_note(note)
     if pid is None:
         raise typer.Exit(NOT_RUNNING)
-    ready = {module.name for module in modules if module.state == "ready"}
-    # What was replaced drains for as long as its requests last, and nothing is amiss.
-    well = ("ready", "draining")
-    if not modules or any(m.name not in ready or m.state not in well for m in modules):
+    if not modules or amiss(modules):
         raise typer.Exit(NOT_READY)
 
 

@@ -19,7 +19,7 @@ from moonpool.wiring.layout import Layout
 from moonpool.wiring.listening import bind_tcp
 from moonpool.wiring.lock import holder
 from moonpool.wiring.operator import documents_note, last_known
-from moonpool.wiring.topology import read_topology
+from moonpool.wiring.topology import amiss, read_topology
 
 PYTHON = (3, 11)
 PACKAGES = (
@@ -203,13 +203,15 @@ def check_platform(layout: Layout, running: int | None) -> Check:
     if running is None:
         return Check("platform", Verdict.OK, "not running")
     modules = read_topology(layout.topology).modules
-    ill = [f"{one.name} {one.state}{f' ({one.reason})' if one.reason else ''}" for one in modules]
-    ill = [text for text, one in zip(ill, modules, strict=True) if one.state != "ready"]
+    ill = [f"{one.name} {one.state}{f' ({one.reason})' if one.reason else ''}" for one in amiss(modules)]
     if ill:
         crashed = any(one.state == "crashed" for one in modules)
         verdict = Verdict.FAIL if crashed else Verdict.WARN
         return Check("platform", verdict, ", ".join(ill), f"Their logs are in {layout.logs}.")
-    return Check("platform", Verdict.OK, f"running (pid {running}), all {len(modules)} instances ready")
+    drain = sum(one.state == "draining" for one in modules)
+    rest = f", {drain} that were replaced drain" if drain else ""
+    ready = f"running (pid {running}), all {len(modules) - drain} instances ready"
+    return Check("platform", Verdict.OK, f"{ready}{rest}")
 
 
 def check_documents(layout: Layout, running: int | None) -> Check:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,15 @@ def read_topology(path: Path) -> Topology:
     with contextlib.suppress(OSError, msgspec.DecodeError):
         return _decoder.decode(path.read_bytes())
     return Topology()
+
+
+def amiss(modules: Sequence[Instance]) -> tuple[Instance, ...]:
+    """Those that are not as they should be: neither ready, nor draining beside one that is. What was replaced
+    drains for as long as its requests last."""
+    ready = {one.name for one in modules if one.state == "ready"}
+    return tuple(
+        one for one in modules if one.state != "ready" and not (one.state == "draining" and one.name in ready)
+    )
 
 
 def write_topology(path: Path, topology: Topology) -> None:

@@ -1,7 +1,8 @@
+import msgspec
 import pytest
 
 from moonpool.ports.discovery import Instance, Topology
-from moonpool.wiring.topology import TopologyFile, read_topology, write_topology
+from moonpool.wiring.topology import TopologyFile, amiss, read_topology, write_topology
 
 ONE = Instance(name="chat", release="v1", instance="chat-0-1", pid=7, state="ready", endpoint="unix:/x")
 
@@ -24,6 +25,23 @@ def test_versions_go_on_after_a_restart(path):
     assert later.current.modules == ()
     later.publish(())
     assert read_topology(path).version == 2
+
+
+@pytest.mark.parametrize(
+    ("states", "ill"),
+    [
+        ("chat ready", ""),
+        ("chat ready, chat draining", ""),
+        ("chat ready, chat crashed", "crashed"),
+        ("chat ready, auth draining", "draining"),
+        ("chat degraded, chat draining", "degraded draining"),
+        ("", ""),
+    ],
+)
+def test_what_drains_beside_one_that_is_ready_is_not_amiss(states, ill):
+    pairs = [pair.split() for pair in states.split(", ") if pair]
+    modules = tuple(msgspec.structs.replace(ONE, name=name, state=state) for name, state in pairs)
+    assert [one.state for one in amiss(modules)] == ill.split()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
