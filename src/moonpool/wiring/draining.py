@@ -14,8 +14,8 @@ from moonpool.ports.spawner import Draining
 
 T = TypeVar("T")
 MOST = 3
-"""Of a module, for each instance that should serve, so many that were replaced may drain without hurry: each
-is a process with its memory, and somebody may replace it every minute."""
+"""Of a module, for each instance that serves, so many that were replaced may drain without hurry: each is a
+process with its memory, an engine's with half a gigabyte, and somebody may replace it every minute."""
 LOOK_EVERY = 1.0
 """Seconds between looks at one that drains."""
 
@@ -54,7 +54,7 @@ def words(seen: Draining) -> str:
     return f"{seen.under_way} request{'' if seen.under_way == 1 else 's'} to end"
 
 
-def surplus(draining: Sequence[T], served: int) -> Sequence[T]:
+def surplus(draining: Sequence[T], *, serving: int, leaving: int) -> Sequence[T]:
     """Those of a module that drain without hurry and are too many, the oldest first as in `draining`.
-    `served` is how many there were for requests before the last of them left."""
-    return draining[: max(0, len(draining) - MOST * max(1, served))]
+    `serving` are left, and `leaving` of those that drain have just begun, all at once: fewer are no pile."""
+    return draining[: max(0, len(draining) - MOST * max(1, serving, leaving))]

@@ -281,14 +281,14 @@ class LocalFleet:
         if not leaving:
             return
         name = leaving[0].slot.name
-        served = len(self._of(name))
         for kept in leaving:
             self._leaving.append(kept)
             self._unhurried.append(kept)
             task = asyncio.create_task(self._retired(kept), name=f"retire {kept.slot.name}")
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
-        for kept in surplus([one for one in self._unhurried if one.slot.name == name], served):
+        draining = [one for one in self._unhurried if one.slot.name == name]
+        for kept in surplus(draining, serving=len(self._of(name)), leaving=len(leaving)):
             self._log.warning("too many drain: the oldest is hurried", instance=kept.instance.instance)
             self._unhurried.remove(kept)
             kept.hurry()

@@ -54,18 +54,19 @@ def test_words(seen: Draining, told: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("draining", "served", "hurried"),
+    ("draining", "serving", "leaving", "hurried"),
     [
-        ("", 1, ""),
-        ("abc", 1, ""),
-        ("abcd", 1, "a"),
-        ("abcd", 0, "a"),
-        ("abcdef", 2, ""),
-        ("abcdefgh", 2, "ab"),
+        ("", 1, 1, ""),
+        ("abc", 1, 1, ""),
+        ("abcd", 1, 1, "a"),
+        ("abcd", 0, 1, "a"),
+        ("abcdef", 2, 1, ""),
+        ("abcdefgh", 2, 1, "ab"),
+        ("abcdefgh", 1, 8, ""),
     ],
 )
-def test_the_oldest_beyond_three_for_each_that_served_are_too_many(
-    draining: str, served: int, hurried: str
+def test_the_oldest_beyond_three_for_each_that_serves_are_too_many(
+    draining: str, serving: int, leaving: int, hurried: str
 ) -> None:
     assert MOST == 3
-    assert surplus(draining, served) == hurried
+    assert surplus(draining, serving=serving, leaving=leaving) == hurried
