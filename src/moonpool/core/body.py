@@ -106,8 +106,8 @@ class Stream:
         self.outcome: Outcome | None = None
         self.error: Exception | None = None
         self.plain: bytes | None = None
-        """The piece that is passed on, this very object, when who feeds it knows that it is one whole event
-        of an answer and holds nothing but content: whoever would look into it need not."""
+        """The piece that is being passed on, this very object, when who feeds it knows that it is one whole
+        event of an answer and holds nothing but content: whoever would look into it need not."""
 
     # ── for filters ────────────────────────────────────────────────────────────────────────────────
 
@@ -215,6 +215,9 @@ class Stream:
                     return
             if self._sink is not None:  # a transform may have made the consumer cancel
                 self._sink.write(data)
+            self.plain = (
+                None  # an event that is gone leaves its memory, which is in the cache, to the next one
+            )
         elif self.outcome is None and not self._ended:
             if self._held is None:
                 self._held = []

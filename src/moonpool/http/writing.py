@@ -136,6 +136,7 @@ class Relay:
         self._left = length
         self._render = render
         self._tail = b""
+        """The end of what was written last; that of a plain event, which is a whole one, is not looked at."""
 
     def write(self, data: bytes) -> None:
         if self._chunked:
@@ -143,7 +144,8 @@ class Relay:
             transport = self._transport
             if not size or transport.is_closing():  # an empty chunk would be the end; see `_put`
                 return
-            self._tail = data
+            if data is not self.stream.plain:
+                self._tail = data[-3:]
             if size < _SIZED:
                 transport.write(_SIZES[size] + data + b"\r\n")
             else:
@@ -153,7 +155,7 @@ class Relay:
 
     def _write_plainly(self, data: bytes) -> None:
         if self._left is None:
-            self._tail = data or self._tail
+            self._tail = data[-3:] or self._tail
             self._put(data)
         elif len(data) <= self._left:
             self._left -= len(data)

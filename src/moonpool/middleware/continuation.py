@@ -80,6 +80,9 @@ class Follower:
             data, self._held = whole_events(self._held + data)
             if not data:
                 return b""
+        kept = self._kept
+        if kept.size > LIMIT:
+            self._give_up()
         end, last = data.find(b"\n"), len(data) - 2
         if end == last and data.find(_ERROR, 0, _EARLY) < 0:
             if data[last - 1] != BRACE:
@@ -90,10 +93,7 @@ class Follower:
                 _look_for_cut_json(data)
             passed = data[:end] + b"\n\n" if self._traced else data
         else:
-            passed = self._several(data)
-        kept = self._kept
-        if kept.size > LIMIT:
-            self._give_up()
+            return self._several(data)
         kept.add(data)
         return passed
 
@@ -128,12 +128,16 @@ class Follower:
 
     def _several(self, data: bytes) -> bytes:
         """What came before an error in the same chunk is given up with it: it is continued from there."""
-        if _ERROR in data:
-            for event in _events(data):
+        events = _events(data)
+        if data.find(_ERROR) >= 0:
+            for event in events:
                 told = data_of(event)
                 if told is not None and told.lstrip().startswith(_ERROR):
                     raise _told(told)
-        _look_for_cut_json(data)
+        if data.count(b"}\n\n") < len(events):
+            _look_for_cut_json(data)
+        for event in events:  # one by one: what they have in common is then kept once
+            self._kept.add(event)
         return _TOKEN_LINES.sub(b"", data) if self._traced else data
 
 
