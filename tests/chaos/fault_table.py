@@ -101,6 +101,7 @@ TABLE: dict[str, Row] = {
     "500":         row(status(500),                        refused(INJECTED), RETRIED),
     "502":         row(status(502),                        refused(INJECTED), RETRIED),
     "503":         row(status(503, retry_after=1),         refused(INJECTED), RETRIED),
+    "told":        row((None, {"kind": "malformed", "how": "error", "after": 0}), refused(INJECTED), RETRIED),
     # after it: a stream is continued where it broke, or ends with an error event
     "reset-mid":   row(both("reset", after=3),             STOPS, MOVED),
     "stall-mid":   row(both("stall", after=3),             (refused(STALLED), broken(STALLED)), MOVED),

@@ -18,8 +18,8 @@ class Fault:
     stall      `after` pieces; without it, before the head (0: after the head, before the first token)
     truncate   `after` pieces, and `how`: "length" (shorter than declared), "chunk" (no last chunk),
                "done" (well framed, but no `[DONE]`)
-    malformed  `after` pieces, and `how`: "chunk" (a bad size), "event" (no JSON in it), "body" (not JSON at
-               all), "head" (not HTTP)
+    malformed  `after` pieces, and `how`: "chunk" (a bad size), "event" (no JSON in it), "error" (an event
+               that tells of one, and no more), "body" (not JSON at all), "head" (not HTTP)
     status     `status`, with `retry_after` if given
     trickle    `gap` seconds before each byte run of `bytes`
     huge       `how`: "head", "event" (one without an end), "body"; of `bytes`
@@ -98,6 +98,10 @@ async def _break(connection: Connection, fault: Fault, chunked: bool) -> bool:
         case "malformed", "chunk":
             await connection.write(b"xyz\r\n{}\r\n")
             raise Gone
+        case "malformed", "error":
+            told = b"data: " + error(500, "injected") + b"\n\n"
+            await connection.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(told), told))
+            return True
         case "malformed", "event":
             broken = b'data: {"choices": [{"index": 0, "delta": {"cont\n\n'
             await connection.write(b"%x\r\n%b\r\n" % (len(broken), broken))

@@ -204,6 +204,9 @@ def test_malformed_answers(injector: Injector, client: httpx.Client) -> None:
     injector.fault("m", "malformed", how="event", after=2)
     with pytest.raises(json.JSONDecodeError):
         events(client.post("/chat/completions", json=chat(stream=True)).content)
+    injector.fault("m", "malformed", how="error", after=0)
+    (told,) = events(client.post("/chat/completions", json=chat(stream=True)).content)
+    assert told["error"]["code"] == "injected"
     injector.fault("m", "malformed", how="body")
     for stream in (False, True):
         answer = client.post("/chat/completions", json=chat(stream=stream))
