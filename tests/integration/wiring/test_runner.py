@@ -33,7 +33,7 @@ async def run(name, settings, sockets, stop, ready):
         print('{"event": "streams"}', file=sys.stderr, flush=True)
         await stop.within(asyncio.sleep)
 
-runner.GRACE = 0.1
+runner.GRACE = 0.1 if sys.argv[3] in ("stuck", "linger") else 20.0
 settings = ModuleSettings(
     name="chat", instance="chat-0-1", endpoint="unix:x", data=".", topology="t", drain_timeout=0.1,
     replaced_drain_timeout=0.0 if sys.argv[3] == "unknown" else 60.0,
