@@ -257,6 +257,6 @@ async def test_the_end_of_the_platform_cuts_what_drains_short(
     began = time.monotonic()
     down = await asyncio.to_thread(platform.command, "down", timeout=30)
     assert down.returncode == 0, down.stderr
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 20
     with contextlib.suppress(http.client.IncompleteRead):
         assert "[DONE]" not in (await streaming).body.decode()
