@@ -86,9 +86,11 @@ class Stream:
         "_paused",
         "_producer",
         "_sink",
+        "_thorough",
         "_transforms",
         "error",
         "outcome",
+        "passed_by",
         "plain",
     )
 
@@ -101,6 +103,7 @@ class Stream:
         self._flowing = False  # the sink has all that was held
         self._paused = False
         self._transforms: tuple[Transform, ...] = ()
+        self._thorough: tuple[Transform, ...] = ()  # those of them that see plain pieces, too
         self._on_settled: tuple[Settled, ...] = ()
         self._begun: tuple[Worth, asyncio.Future[None]] | None = None
         self.outcome: Outcome | None = None
@@ -108,13 +111,19 @@ class Stream:
         self.plain: bytes | None = None
         """The piece that is being passed on, this very object, when who feeds it knows that it is one whole
         event of an answer and holds nothing but content: whoever would look into it need not."""
+        self.passed_by = 0
+        """Plain pieces that were not shown to transforms which had no need of them."""
 
     # ── for filters ────────────────────────────────────────────────────────────────────────────────
 
-    def transform(self, transform: Transform) -> None:
-        """Put `transform` behind those already there; only before a consumer is connected."""
+    def transform(self, transform: Transform, *, thorough: bool = True) -> None:
+        """Put `transform` behind those already there; only before a consumer is connected. One that is not
+        `thorough` is content with the number of plain pieces that it was not shown, `passed_by`."""
         assert self._sink is None, "a transform must see the body from its first byte"
+        alike = self._thorough is self._transforms
         self._transforms += (transform,)
+        if thorough:
+            self._thorough = self._transforms if alike else (*self._thorough, transform)
 
     def on_settled(self, callback: Settled) -> None:
         """Call back once when the body is over (at once when it already is), in order of registration."""
@@ -204,9 +213,14 @@ class Stream:
 
     def feed(self, data: bytes) -> None:
         if self._flowing:  # as `_pass`, which would be a frame more for every event
-            if self._transforms:
+            transforms = self._transforms
+            if data is self.plain:
+                transforms = self._thorough
+                if transforms is not self._transforms:
+                    self.passed_by += 1
+            if transforms:
                 try:
-                    for transform in self._transforms:
+                    for transform in transforms:
                         data = transform.chunk(data)
                         if not data:
                             return
@@ -303,7 +317,7 @@ class Stream:
         self.outcome = outcome
         self.error = error
         self._sink = None  # it knows us, too: a circle would keep both, and what filters hold, for minutes
-        self._transforms = ()
+        self._transforms = self._thorough = ()
         producer, self._producer = self._producer, None
         if producer is not None:
             try:

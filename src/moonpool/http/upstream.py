@@ -110,10 +110,10 @@ class UpstreamConnection(asyncio.Protocol):
                 self._fail(failure)
                 return
         chunks = self._chunks
-        if chunks:
-            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-            chunks.clear()
-            stream.feed(data)
+        if len(chunks) == 1:
+            stream.feed(chunks.pop())
+        elif chunks:
+            self._deliver_pending()
         if parser.complete and stream is self._stream:
             self._finish()
             stream.finish()

@@ -34,7 +34,7 @@ _ERROR = b'{"error"'
 _error = msgspec.json.Decoder(ErrorBody)
 _EARLY = len(b"data:  " + _ERROR)
 """Bytes of an event within which its object would begin with an error."""
-_not_plain = re.compile(rb"[\r\n{]").search
+_odd = re.compile(rb"[\r\n{]").search
 """What no plain event has where it differs from others."""
 
 
@@ -67,12 +67,11 @@ class Follower:
         kept = self._kept
         if kept.plain and not self._held:
             middle = data.removeprefix(kept.head).removesuffix(kept.tail)
-            if len(data) - kept.common == len(middle) <= LARGE and not _not_plain(middle):
-                middles = kept.middles
-                if len(middles) < BATCH:
-                    middles.append(middle)
-                    self._stream.plain = data
-                    return data
+            middles = kept.middles
+            if len(data) - kept.common == len(middle) <= LARGE and len(middles) < BATCH and not _odd(middle):
+                middles.append(middle)
+                self._stream.plain = data
+                return data
         return self._look(data)
 
     def _look(self, data: bytes) -> bytes:
@@ -151,7 +150,7 @@ def is_plain(head: bytes, tail: bytes) -> bool:
         and opening.find(b'"error"') < 0
         and not re.search(rb'[\r\n]|"usage": ?{', head)
         and tail.endswith(b"}\n\n")
-        and not _not_plain(tail, 0, len(tail) - 2)
+        and not _odd(tail, 0, len(tail) - 2)
     )
 
 

@@ -26,7 +26,8 @@ from moonpool.openai.usage import ChunkScan, usage_of_body, usage_of_event
 from moonpool.ports.journal import Journal
 
 PROGRESS_EVERY = 32
-"""Events between two progress marks of a stream in the journal."""
+"""Events between two progress marks of a stream in the journal. Plain ones pass the meter by, but the first
+of a stream and one of so many (kept_events.BATCH) are not told to be plain."""
 READ_LIMIT = 16 * 1024 * 1024
 """Bytes of a whole answer that are looked at for its usage; longer ones are estimated."""
 
@@ -55,7 +56,7 @@ class Metering:
         if isinstance(body, Stream):
             json = b"json" in (response.header(b"content-type") or b"").lower()
             meter = AnswerMeter(ctx, self._journal) if json else StreamMeter(ctx, self._journal, body)
-            body.transform(meter)
+            body.transform(meter, thorough=json)
             body.on_settled(meter.settled)
         else:
             usage = usage_of_body(body)
@@ -118,24 +119,25 @@ class StreamMeter:
             )
             self._journal.open(event.id, _encode(event))
         scan = self._scan
-        if data is self._stream.plain and not scan.held:  # one event, and nothing in it to be noted
-            passed = data
-            scan.events += 1
-        else:
-            passed = scan.feed(data)
-            if scan.noteworthy:
-                passed = self._look_closer(passed)
-        if scan.events >= self._next_mark:
-            self._next_mark = scan.events + PROGRESS_EVERY
+        passed = scan.feed(data)
+        if scan.noteworthy:
+            passed = self._look_closer(passed)
+        events = self._events
+        if events >= self._next_mark:
+            self._next_mark = events + PROGRESS_EVERY
             if not self._ctx.letter:
-                self._journal.progress(self._ctx.request_id, scan.events)
+                self._journal.progress(self._ctx.request_id, events)
             if self._ctx.progress is not None:
-                self._ctx.progress(scan.events)
+                self._ctx.progress(events)
             if self._ctx.produced is not None:
                 self._ctx.produced(PROGRESS_EVERY)
         if scan.done and not self._journalled:
             self._close("completed")
         return passed
+
+    @property
+    def _events(self) -> int:
+        return self._scan.events + self._stream.passed_by
 
     def finish(self) -> bytes:
         last = self._scan.finish()
@@ -164,7 +166,7 @@ class StreamMeter:
         usage = self._usage
         estimated = usage is None
         if usage is None:
-            usage = _guess(self._ctx, self._scan.events)
+            usage = _guess(self._ctx, self._events)
         self._ctx.usage = usage
         event = usage_event(self._ctx, usage, streamed=True, outcome=outcome, estimated=estimated)
         self._journal.close(event.id, _encode(event))

@@ -206,6 +206,37 @@ def test_transforms_apply_in_order_and_their_tails_pass_those_behind() -> None:
     assert target.data == [b"<A>", b"<one>two"]
 
 
+@pytest.mark.parametrize(
+    "order", [("first", "easy"), ("easy", "first"), ("first", "easy", "last"), ("easy",)]
+)
+def test_plain_pieces_pass_those_by_that_need_not_see_them(order: tuple[str, ...]) -> None:
+    seen: dict[str, list[bytes]] = {name: [] for name in order}
+    stream, target = Stream(), Target()
+    for name in order:
+        note = Mapped(lambda data, name=name: (seen[name].append(data), data)[1])
+        stream.transform(note, thorough=name != "easy")
+    stream.plain = held = b"held: all see it"
+    stream.feed(held)
+    stream.connect(target)
+    stream.plain = plain = b"plain"
+    stream.feed(plain)
+    stream.feed(bytes(bytearray(b"plain")))  # the same bytes, and nobody has told anything of them
+    stream.finish()
+    assert target.data == [held, plain, plain]
+    assert seen.pop("easy") == [held, plain]
+    assert all(pieces == [held, plain, plain] for pieces in seen.values())
+    assert stream.passed_by == 1
+
+
+def test_what_is_plain_is_for_one_piece_only() -> None:
+    stream, target = Stream(), Target()
+    stream.connect(target)
+    stream.plain = piece = b"plain"
+    stream.feed(piece)
+    stream.feed(piece)
+    assert (stream.plain, stream.passed_by) == (None, 0)  # all transforms there are have seen it
+
+
 def test_a_transform_that_holds_everything_back_writes_nothing() -> None:
     stream, target = Stream(), Target()
     stream.transform(Mapped(lambda data: b""))

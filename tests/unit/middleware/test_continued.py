@@ -10,6 +10,7 @@ import pytest
 from moonpool.core.body import Outcome, Stream
 from moonpool.core.errors import BadRequest, ConnectionReset, StreamTruncated, Unavailable, UpstreamError
 from moonpool.middleware.continued import Ceremony, Continued, Source
+from moonpool.middleware.kept_events import BATCH
 from moonpool.middleware.transcript import Transcript
 
 DONE = b"data: [DONE]\n\n"
@@ -63,7 +64,14 @@ class Client:
 class Case:
     """One client's stream. `second` answers the first call of resume, `third` the next."""
 
-    def __init__(self, *, chat: bool = True, usage_wanted: bool = False, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        chat: bool = True,
+        usage_wanted: bool = False,
+        limit: int | None = None,
+        connected: bool = True,
+    ) -> None:
         self.first, self.second, self.third = Endpoint(), Endpoint(), Endpoint()
         self.client = Client()
         self.asked: list[tuple[str, list, Exception]] = []
@@ -73,7 +81,8 @@ class Case:
         self.nobody = False
         self._ceremony = Ceremony(chat, usage_wanted, 30, limit)
         self.continued = Continued(Source(self.first.stream, True), self)
-        self.continued.stream.connect(self.client)
+        if connected:
+            self.continued.stream.connect(self.client)
 
     def transcript(self) -> Transcript:
         return Transcript()
@@ -132,6 +141,35 @@ async def test_it_is_freed_when_it_is_over(case_of, left, how: str) -> None:
     assert case.continued.stream.outcome is not None
     case.continued = None
     assert not left() & {"Continued", "Follower", "KeptEvents", "Transcript"}
+
+
+async def test_plain_events_are_counted_for_whoever_they_pass_by(case_of) -> None:
+    """As metering does, which must see the first of a stream and one of so many."""
+
+    class Meter:
+        def __init__(self) -> None:
+            self.seen: list[bytes] = []
+
+        def chunk(self, data: bytes) -> bytes:
+            self.seen.append(data)
+            return data
+
+        def finish(self) -> bytes:
+            return b""
+
+    case, meter = case_of(connected=False), Meter()
+    case.continued.stream.transform(meter, thorough=False)
+    case.continued.stream.connect(case.client)
+    events = [event(f" word{number}") for number in range(5 * BATCH)]
+    gaps, since = [], 0
+    for each in events:
+        case.first.stream.feed(each)
+        since = 0 if meter.seen and meter.seen[-1] is each else since + 1
+        gaps.append(since)
+    assert meter.seen[0] == events[0]
+    assert BATCH - 3 <= max(gaps) <= BATCH
+    assert len(meter.seen) + case.continued.stream.passed_by == len(events)
+    assert case.client.data == b"".join(events)
 
 
 async def settle() -> None:

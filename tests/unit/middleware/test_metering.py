@@ -148,17 +148,6 @@ async def test_events_are_counted_the_same_whether_they_are_told_to_be_plain_or_
     assert only(journal).usage.completion_tokens == PROGRESS_EVERY + 5
 
 
-async def test_what_is_told_to_be_plain_behind_half_an_event_is_looked_at(make_ctx, journal, sink) -> None:
-    body = await stream(make_ctx(usage_wanted=False), journal, sink)
-    body.plain = USAGE[6:]  # nobody tells this of such a piece: what is held decides
-    body.feed(USAGE[:6])
-    body.feed(body.plain)
-    body.feed(DONE)
-    body.finish()
-    assert sink.data == DONE
-    assert only(journal).usage == REPORTED
-
-
 @pytest.mark.parametrize(
     ("end", "outcome"),
     [
