@@ -11,6 +11,7 @@ from litestar.config.app import AppConfig
 from litestar.di import Provide
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ASGIApp, ControllerRouterHandler, Scope
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -77,7 +78,10 @@ def create_app(
             Exception: _Unforeseen(parts),
         },
         openapi_config=OpenAPIConfig(
-            title=f"Moonpool {parts.manifest.service}", version=parts.release, path="/internal/docs"
+            title=f"Moonpool {parts.manifest.service}",
+            version=parts.release,
+            path="/internal/docs",
+            render_plugins=[JsonRenderPlugin()],  # its pages for browsers are half a megabyte in each service
         ),
         on_app_init=[_plain],
         request_max_body_size=_longest_body(parts.manifest),
