@@ -229,9 +229,7 @@ class Stream:
                     return
             if self._sink is not None:  # a transform may have made the consumer cancel
                 self._sink.write(data)
-            self.plain = (
-                None  # an event that is gone leaves its memory, which is in the cache, to the next one
-            )
+            self.plain = None  # what is gone leaves its memory, which is in the cache, to the next event
         elif self.outcome is None and not self._ended:
             if self._held is None:
                 self._held = []
