@@ -265,7 +265,10 @@ def _text(letter: "LetterDetail") -> str:
     ]
     if letter.next_at is not None:
         lines.append(f"next try {_when(letter.next_at)}")
-    lines += [f"  {_when(each.at)}  {each.status} {each.code}  {each.message}" for each in letter.failures]
+    lines += [
+        f"  {_when(each.at)}  {each.status or 'no answer'} {each.code}  {each.message}"
+        for each in letter.failures
+    ]
     for name, content in (("request", letter.request), ("answer", letter.answer)):
         if content is not None:
             lines += ["", f"── {name} ──", *(f"{key}: {value}" for key, value in content.headers.items())]

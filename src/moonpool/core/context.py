@@ -12,9 +12,9 @@ from moonpool.core.principal import ANONYMOUS, Principal
 
 
 class Attempt:
-    """One try at one endpoint, as it is told in the access event."""
+    """One try at one endpoint, as it is told in the access event. `code` is what it failed of, if it did."""
 
-    __slots__ = ("ended", "endpoint", "error", "release", "started", "status")
+    __slots__ = ("code", "ended", "endpoint", "error", "release", "started", "status")
 
     def __init__(self, endpoint: str, release: str, started: float) -> None:
         self.endpoint = endpoint
@@ -23,6 +23,7 @@ class Attempt:
         self.ended: float | None = None
         self.status: int | None = None
         self.error: str | None = None
+        self.code = ""
 
 
 class Context:

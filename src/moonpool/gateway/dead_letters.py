@@ -107,7 +107,8 @@ class DeadLetterRoutes:
             told = Deferred(id=note.id, status="waiting", attempts=note.attempts, created_at=note.created_at)
             return accepted(told)
         if answer is None:
-            last = letter.failures[-1].message if letter.failures else note.cause
+            # What attempts of the request itself failed of is told in the words of the inside: for operators.
+            last = letter.failures[-1].message if note.deferred and letter.failures else note.cause
             raise Unavailable(
                 f"the request could not be done: {last}",
                 code="deferred_failed",

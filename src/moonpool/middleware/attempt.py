@@ -250,6 +250,7 @@ class _Held:
         record, ctx = self.record, self._ctx
         now = record.ended = ctx.clock.monotonic()
         record.error = error.message
+        record.code = error.code or ""
         flag = FLAGS.get(type(error))
         if flag is not None:
             ctx.flags.append(flag)
@@ -275,7 +276,9 @@ class _Held:
     def given_up(self, error: BaseException) -> None:
         record = self.record
         now = record.ended = self._ctx.clock.monotonic()
-        record.error = error.message if isinstance(error, MoonpoolError) else "cancelled"
+        record.error = "cancelled"
+        if isinstance(error, MoonpoolError):
+            record.error, record.code = error.message, error.code or ""
         self.lease.release(neutral=True)
         self._permit.neutral(now)
 

@@ -64,7 +64,9 @@ def write(
     route: str,
     now: float,
 ) -> Letter:
-    """The letter of a request whose body is bytes."""
+    """The letter of a request whose body is bytes, with what was tried already. Work that is done later still
+    has all its ATTEMPTS: those of the request that asked for it are not counted.
+    """
     assert isinstance(request.body, bytes)
     principal = ctx.principal
     note = Note(
@@ -79,6 +81,7 @@ def write(
         method=request.method,
         route=route,
         cause=cause,
+        attempts=len(ctx.attempts) if state is State.DEAD else 0,
         created_at=now,
         updated_at=now,
         next_at=now,
@@ -91,7 +94,22 @@ def write(
         body=request.body,
         principal=principal,
     )
-    return Letter(note=note, sent=sent)
+    return Letter(note=note, sent=sent, failures=_failures(ctx, now))
+
+
+def _failures(ctx: Context, now: float) -> tuple[Failed, ...]:
+    """The request's failed attempts, the newest. One that was left for another, faster one did not fail."""
+    monotonic = ctx.clock.monotonic()
+    return tuple(
+        Failed(
+            at=now - (monotonic - (attempt.started if attempt.ended is None else attempt.ended)),
+            status=attempt.status or 0,
+            code=attempt.code,
+            message=attempt.error or "",
+        )
+        for attempt in ctx.attempts
+        if attempt.code
+    )[-FAILURES:]
 
 
 def scrub(headers: Mapping[bytes, bytes]) -> dict[str, str]:

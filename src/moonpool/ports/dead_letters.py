@@ -40,7 +40,7 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt that failed. `at` is Unix seconds."""
+    """One attempt that failed. `at` is Unix seconds; `status` 0 where nothing was answered."""
 
     at: float
     status: int

@@ -169,6 +169,15 @@ async def test_a_deferred_refusal_and_a_failure_for_good(house) -> None:
         await house.fetch("dl_8")
 
 
+async def test_a_failure_at_once_is_told_by_its_cause_not_in_the_words_of_the_inside(house) -> None:
+    failure = Failed(
+        at=1.0, status=0, code="upstream_connect_failed", message="cannot connect to /run/x.sock"
+    )
+    await settle(house, state=State.DEAD, deferred=False, failures=(failure,))
+    with pytest.raises(Unavailable, match="done: upstream_reset"):
+        await house.fetch("dl_8")
+
+
 async def test_only_one_s_own(house) -> None:
     for who in (STRANGER, COLLEAGUE, Principal()):
         with pytest.raises(NotFound):

@@ -3,6 +3,7 @@ from random import Random
 import pytest
 
 from harness.letters import make_letter
+from moonpool.core.context import Attempt
 from moonpool.core.message import Request
 from moonpool.middleware.letter_policy import (
     ATTEMPTS,
@@ -110,3 +111,34 @@ def test_what_counts_as_the_same_request(make_ctx) -> None:
     assert name(b"k", request_id="req_2") == name(b"k")
     others = [name(b"k"), name(b"l"), name(b"k", path="/o"), name(b"req_1"), name()]
     assert len(set(others)) == len(others)
+
+
+def tried(ctx, started: float, **fields: object) -> None:
+    attempt = Attempt("inference-0", "v1", started)
+    for name, value in fields.items():
+        setattr(attempt, name, value)
+    ctx.attempts.append(attempt)
+
+
+def test_what_was_tried_is_told_with_its_errors(make_ctx, clock) -> None:
+    ctx, start = make_ctx(), clock.monotonic()
+    tried(ctx, start, ended=start + 1.0, status=500, error="answered 500", code="upstream_answered")
+    tried(ctx, start + 2.0, error="cancelled")  # a faster one won
+    tried(ctx, start + 2.0, ended=start + 3.0, error="reset", code="upstream_reset")
+    clock.advance(4.0)
+    letter = letter_of(ctx, Request("POST", "/p", "", {}, b"{}"))
+    assert letter.note.attempts == 3
+    assert letter.failures == (
+        Failed(at=7.0 - 3.0, status=500, code="upstream_answered", message="answered 500"),
+        Failed(at=7.0 - 1.0, status=0, code="upstream_reset", message="reset"),
+    )
+
+
+def test_what_is_done_later_has_all_its_attempts(make_ctx) -> None:
+    ctx = make_ctx()
+    tried(ctx, 0.0, ended=0.0, error="reset", code="upstream_reset")
+    letter = write(
+        ctx, Request("POST", "/p", "", {}, b"{}"),
+        id="dl_1", state=State.WAITING, deferred=True, cause="x", route="/r", now=7.0,
+    )  # fmt: skip
+    assert (letter.note.attempts, len(letter.failures)) == (0, 1)
