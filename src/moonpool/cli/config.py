@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from moonpool.cli.config_access import PATH, documents_api, read_document
-from moonpool.cli.config_output import show_changes, show_waiting, table, tell, when
+from moonpool.cli.config_output import show_changes, show_waiting, table, tell
 from moonpool.cli.config_words import read_version, read_versions
+from moonpool.cli.moments import spell_moment
 from moonpool.cli.options import DataOption, JsonOption, KeyOption, UrlOption
 from moonpool.cli.output import print_json, say
 
@@ -50,7 +51,10 @@ def list_documents(
         return
     table(
         ("document", "version", "by", "when", "why"),
-        [(each.name, str(each.version), each.author, when(each.at), each.reason) for each in found.data],
+        [
+            (each.name, str(each.version), each.author, spell_moment(each.at), each.reason)
+            for each in found.data
+        ],
     )
 
 
@@ -85,7 +89,7 @@ def show(
     import yaml
 
     reason = f" ({view.reason})" if view.reason else ""
-    say(f"# {view.name}, version {view.version}, by {view.author}, {when(view.at)}{reason}")
+    say(f"# {view.name}, version {view.version}, by {view.author}, {spell_moment(view.at)}{reason}")
     if view.stale:
         say("# The config server cannot reach its database: this is the last that was known.")
     print(yaml.safe_dump(view.content, sort_keys=False, allow_unicode=True), end="")
@@ -234,7 +238,7 @@ def history(
         return
     table(
         ("version", "by", "when", "why"),
-        [(str(each.version), each.author, when(each.at), each.reason) for each in found.data],
+        [(str(each.version), each.author, spell_moment(each.at), each.reason) for each in found.data],
     )
     if found.has_more:
         say(f"There are more than {limit}.")
@@ -259,7 +263,14 @@ def audit(
     table(
         ("when", "who", "did", "document", "version", "why"),
         [
-            (when(each.at), each.who, each.action, each.name, str(each.version), each.detail or each.reason)
+            (
+                spell_moment(each.at),
+                each.who,
+                each.action,
+                each.name,
+                str(each.version),
+                each.detail or each.reason,
+            )
             for each in found.data
         ],
     )

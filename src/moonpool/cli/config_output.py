@@ -1,7 +1,6 @@
 """How `moonpool config` shows versions and changes."""
 
 from collections.abc import Iterator
-from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -81,7 +80,3 @@ def table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     for row in rows:
         table.add_row(*row)
     console().print(table)
-
-
-def when(moment: float) -> str:
-    return datetime.fromtimestamp(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")

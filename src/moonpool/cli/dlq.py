@@ -1,11 +1,11 @@
 """`moonpool dlq`: requests that could not be answered, and those that are answered later."""
 
 import time
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from moonpool.cli.moments import spell_moment
 from moonpool.cli.options import DataOption, JsonOption, KeyOption, UrlOption
 from moonpool.cli.output import console, fail, print_json, say
 
@@ -251,7 +251,7 @@ def _show(letters: "list[LetterView]") -> None:
         table.add_column(heading)
     for each in letters:
         cells = (each.id, each.state, each.service, f"{each.method} {each.route}", each.cause)
-        more = (str(each.attempts), str(each.size), _when(each.created_at), _when(each.next_at))
+        more = (str(each.attempts), str(each.size), spell_moment(each.created_at), spell_moment(each.next_at))
         table.add_row(*(Text(cell) for cell in (*cells, *more)))
     console().print(table)
 
@@ -261,12 +261,12 @@ def _text(letter: "LetterDetail") -> str:
     lines = [
         f"{letter.id}  {letter.state}  {letter.cause}",
         f"{letter.method} {letter.path}{query}, {letter.body_bytes} bytes, for {letter.service}",
-        f"request {letter.request_id} of {letter.user}, {_when(letter.created_at)}",
+        f"request {letter.request_id} of {letter.user}, {spell_moment(letter.created_at)}",
     ]
     if letter.next_at is not None:
-        lines.append(f"next try {_when(letter.next_at)}")
+        lines.append(f"next try {spell_moment(letter.next_at)}")
     lines += [
-        f"  {_when(each.at)}  {each.status or 'no answer'} {each.code}  {each.message}"
+        f"  {spell_moment(each.at)}  {each.status or 'no answer'} {each.code}  {each.message}"
         for each in letter.failures
     ]
     for name, content in (("request", letter.request), ("answer", letter.answer)):
@@ -274,9 +274,3 @@ def _text(letter: "LetterDetail") -> str:
             lines += ["", f"── {name} ──", *(f"{key}: {value}" for key, value in content.headers.items())]
             lines += ["", content.body]
     return "\n".join(lines)
-
-
-def _when(moment: float | None) -> str:
-    if moment is None:
-        return "-"
-    return datetime.fromtimestamp(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -1,10 +1,11 @@
 """What commands show of keys' budgets: auth knows what was granted, billing what is left."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 
 from moonpool.cli.answers import Budget, Key, KeyBudgets
 from moonpool.cli.api import Api, CommandFailed
+from moonpool.cli.moments import spell_moment
 
 BUDGETS = "/api/billing/budgets"
 PERIODS = ("day", "month", "total")
@@ -43,4 +44,4 @@ def spell_left(budget: Budget | None) -> str:
         return "?"
     if budget.renews_at is None:
         return budget.left
-    return f"{budget.left}, renews {datetime.fromtimestamp(budget.renews_at, UTC):%Y-%m-%d}"
+    return f"{budget.left}, renews {spell_moment(budget.renews_at, '%Y-%m-%d', zone=UTC)}"

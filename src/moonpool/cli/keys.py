@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from moonpool.cli.moments import TO_THE_MINUTE, spell_moment
 from moonpool.cli.options import DataOption, JsonOption, KeyOption, UrlOption
 from moonpool.cli.output import console, fail, print_json, say
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 KEYS = "/api/auth/keys"
 RECOVERY_TIME = 20.0
 """Seconds to wait for a running platform to replace the admin's key; it looks every two."""
+ROLES = ("viewer", "member", "admin", "owner")
+"""Those of core.principal, which loads too much for a help text."""
 _UNITS = {"h": 3600.0, "d": 86_400.0, "w": 7 * 86_400.0}
 
 app = typer.Typer(name="keys", help="Create, list and revoke API keys.", no_args_is_help=True)
@@ -70,7 +73,7 @@ def create(
     )
     wish = NewKey(
         name=name,
-        role=role,
+        role=role if role is None else _one_of(ROLES, role, "--role"),
         scopes=scope or None,
         limits=limits if limits != Limits() else None,
         expires_at=parse_expiry(expires, time.time()) if expires else None,
@@ -81,7 +84,7 @@ def create(
         print_json(made)
         return
     allowed = ", ".join(made.scopes) or "everything its role allows"
-    until = f" until {_when(made.expires_at)}" if made.expires_at else ""
+    until = f" until {spell_moment(made.expires_at, TO_THE_MINUTE)}" if made.expires_at else ""
     spends = f", may spend {spell_budget(made.budget)}" if made.budget else ""
     say(
         f"Key '{made.name}' ({made.id}), {made.role}: {allowed}{until}{spends}."
@@ -215,9 +218,13 @@ def recover(data: DataOption = None, as_json: JsonOption = False) -> None:
 def check_period(period: str) -> str:
     from moonpool.cli.key_budgets import PERIODS
 
-    if period not in PERIODS:
-        raise typer.BadParameter(f"'{period}' is none of {', '.join(PERIODS)}.", param_hint="--budget-period")
-    return period
+    return _one_of(PERIODS, period, "--budget-period")
+
+
+def _one_of(known: tuple[str, ...], word: str, option: str) -> str:
+    if word not in known:
+        raise typer.BadParameter(f"'{word}' is none of {', '.join(known)}.", param_hint=option)
+    return word
 
 
 def parse_expiry(text: str, now: float) -> float:
@@ -262,13 +269,9 @@ def _show(keys: "list[Key]") -> None:
             each.role,
             " ".join(each.scopes) or "all",
             each.status,
-            _when(each.created_at),
-            _when(each.last_used_at),
-            _when(each.expires_at),
+            spell_moment(each.created_at, TO_THE_MINUTE),
+            spell_moment(each.last_used_at, TO_THE_MINUTE),
+            spell_moment(each.expires_at, TO_THE_MINUTE),
             *more,
         )
     console().print(table)
-
-
-def _when(moment: float | None) -> str:
-    return "-" if moment is None else datetime.fromtimestamp(moment).astimezone().strftime("%Y-%m-%d %H:%M")

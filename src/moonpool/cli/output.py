@@ -1,5 +1,6 @@
 """How commands answer: results on stdout, everything else on stderr."""
 
+import re
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -19,6 +20,12 @@ STYLES = {
 """Colours of the states of ports.discovery.Instance."""
 
 FILE_WIDTH = 240
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def printable(text: str) -> str:
+    """`text` with its control characters written out: `\\x1b`. Lines and tabs stay."""
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def print_json(value: object) -> None:
@@ -29,20 +36,20 @@ def print_json(value: object) -> None:
 
 def say(text: str) -> None:
     """Something to know while waiting, not a result."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
     """One clear paragraph on stderr, and the exit code."""
-    print(f"moonpool: {message}", file=sys.stderr, flush=True)
+    print(f"moonpool: {printable(message)}", file=sys.stderr, flush=True)
     raise typer.Exit(code)
 
 
 def console(*, stderr: bool = False) -> "Console":
     """Plain, and wide enough not to fold, where the output is no terminal."""
-    from rich.console import Console
+    from moonpool.cli.terminal import Terminal
 
-    wide = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    wide = Terminal(stderr=stderr)
     if not wide.is_terminal:
         wide.width = FILE_WIDTH
     return wide

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from moonpool.cli.moments import TO_THE_MINUTE, spell_moment
 from moonpool.cli.options import DataOption, JsonOption
 from moonpool.cli.output import STYLES, console, print_json, say
 from moonpool.cli.release_options import (
@@ -236,7 +237,6 @@ def _told(shelf: "Shelf", release: "Release") -> dict[str, object]:
 
 
 def _show(shelf: "Shelf", rows: "list[tuple[Release, list[Instance]]]") -> None:
-    from datetime import datetime
 
     from rich.table import Table
     from rich.text import Text
@@ -254,7 +254,7 @@ def _show(shelf: "Shelf", rows: "list[tuple[Release, list[Instance]]]") -> None:
             release.label,
             source_words(release),
             Text(counted or "-", STYLES.get(states[0], "") if states else ""),
-            datetime.fromtimestamp(release.created).strftime("%Y-%m-%d %H:%M") if release.created else "-",
+            spell_moment(release.created or None, TO_THE_MINUTE),
             release.note,
         )
     console().print(table)

@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from moonpool.cli.moments import TO_THE_SECOND, spell_moment
 from moonpool.contracts.upgrades import (
     EventView,
     ExperimentView,
@@ -184,6 +184,6 @@ def _table(*headings: str) -> Table:
 
 
 def _when(moment: float) -> str:
-    shown = datetime.fromtimestamp(moment).astimezone()
-    today = shown.date() == datetime.fromtimestamp(time.time()).astimezone().date()
-    return shown.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
+    day = "%Y-%m-%d"
+    today = spell_moment(moment, day) == spell_moment(time.time(), day)
+    return spell_moment(moment, "%H:%M:%S" if today else TO_THE_SECOND)

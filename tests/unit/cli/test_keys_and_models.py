@@ -14,6 +14,7 @@ from moonpool.cli.api import Place, failure
 from moonpool.cli.keys import parse_expiry
 from moonpool.cli.main import app
 from moonpool.core.errors import MoonpoolError
+from moonpool.core.principal import Role
 
 KEY = {
     "id": "key_1",
@@ -49,6 +50,8 @@ DETAIL = {
     "revision": "r",
     "overrides": False,
 }
+
+LEFT = {"amount": "5.00", "spent": "1.00", "left": "4.00", "currency": "USD"}
 
 
 class Platform:
@@ -118,6 +121,42 @@ def test_list_as_a_table(platform: Platform) -> None:
     shown = run("keys", "list").stdout
     assert "key_1" in shown
     assert "laptop" in shown
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"expires_at": 1e300},
+        {"created_at": -1e300, "last_used_at": 1e18},
+        {"name": "\x00"},
+        {"name": "[/red]"},
+        {"budget": {"amount": "5.00", "period": "aeon"}},
+    ],
+)
+def test_no_stored_key_breaks_the_list(platform: Platform, odd: dict[str, object]) -> None:
+    platform.answers["GET", "/api/auth/keys"] = [{"data": [{**KEY, **odd}, KEY], "has_more": False}]
+    platform.answers["GET", "/api/billing/budgets"] = [
+        {"object": "list", "data": [{"key": "key_1", "renews_at": 1e300, **LEFT}], "has_more": False}
+    ]
+    shown = run("keys", "list")
+    assert shown.exit_code == 0, shown.output
+    assert "laptop" in shown.stdout
+
+
+def test_names_command_no_terminal_and_are_no_markup(platform: Platform) -> None:
+    names = [{**KEY, "name": name} for name in ("\x1b[2Jgone", "[bold]x", "a\x9bb", ":fire:")]
+    platform.answers["GET", "/api/auth/keys"] = [{"data": names, "has_more": False}]
+    shown = run("keys", "list").stdout
+    for name in (r"\x1b[2Jgone", "[bold]x", r"a\x9bb", ":fire:"):
+        assert name in shown
+    assert "\x1b" not in shown
+
+
+def test_a_role_that_is_none_names_those_there_are(platform: Platform) -> None:
+    shown = run("keys", "create", "--role", "bogus")
+    assert shown.exit_code == 2
+    assert all(role in shown.output for role in Role)
+    assert not platform.asked
 
 
 def test_revoke_several(platform: Platform) -> None:

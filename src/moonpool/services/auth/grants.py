@@ -11,6 +11,9 @@ from moonpool.contracts.budgets import Budget
 from moonpool.core.errors import BadRequest, PermissionDenied
 from moonpool.core.principal import RANK, KeyLimits, Principal, Role
 
+LAST_EXPIRY = 253_402_214_400.0
+"""9999-12-31: later moments have no date in Python and SQL, and are milliseconds mostly."""
+
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
     """What a key allows. `expires_at` is Unix seconds, None: never."""
@@ -138,6 +141,13 @@ def _expiry(wished: float | None, now: float, own: float | None) -> float | None
         return own
     if wished <= now:
         raise BadRequest("expires_at is in the past", code="invalid_value", param="expires_at")
+    if wished > LAST_EXPIRY:
+        raise BadRequest(
+            "expires_at is after the year 9999",
+            code="invalid_value",
+            param="expires_at",
+            hint="It is in seconds since 1970, not milliseconds. A key without it does not expire.",
+        )
     if own is not None and wished > own:
         raise PermissionDenied("the new key cannot outlive the key that creates it", param="expires_at")
     return wished

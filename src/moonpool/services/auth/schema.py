@@ -6,11 +6,12 @@ import msgspec
 
 from moonpool.contracts.budgets import Budget, Period
 from moonpool.contracts.money import amount_of, spell
+from moonpool.contracts.names import ONE_LINE
 from moonpool.core.errors import BadRequest
 from moonpool.core.principal import KeyLimits, Role
 from moonpool.services.auth.store import StoredKey
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=ONE_LINE)]
 
 
 class BudgetWish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

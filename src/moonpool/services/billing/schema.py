@@ -8,6 +8,7 @@ import msgspec
 
 from moonpool.contracts.budgets import Period
 from moonpool.contracts.money import cost_of, spell
+from moonpool.contracts.names import ONE_LINE
 from moonpool.contracts.usage import UsageEvent
 from moonpool.services.billing.ledger import Entry, Kind
 
@@ -141,8 +142,8 @@ class NewCredit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     amount: str
     kind: Kind = Kind.TOP_UP
     organisation: str | None = None
-    reference: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
-    note: Annotated[str, msgspec.Meta(max_length=500)] = ""
+    reference: Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=ONE_LINE)] | None = None
+    note: Annotated[str, msgspec.Meta(max_length=500, pattern=ONE_LINE)] = ""
 
 
 class LineView(msgspec.Struct, frozen=True, kw_only=True):

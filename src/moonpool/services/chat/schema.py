@@ -7,10 +7,11 @@ import msgspec
 from msgspec import Meta
 
 from moonpool.contracts.asked import Asked
+from moonpool.contracts.names import ONE_LINE
 from moonpool.contracts.usage import Usage
 
-Title = Annotated[str, Meta(min_length=1, max_length=200)]
-ModelName = Annotated[str, Meta(min_length=1, max_length=256)]
+Title = Annotated[str, Meta(min_length=1, max_length=200, pattern=ONE_LINE)]
+ModelName = Annotated[str, Meta(min_length=1, max_length=256, pattern=ONE_LINE)]
 Text = Annotated[str, Meta(min_length=1, max_length=1_000_000)]
 
 

@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-Name = Annotated[str, Meta(min_length=1, max_length=256)]
-Suffix = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
+from moonpool.contracts.names import END, ONE_LINE
+
+Name = Annotated[str, Meta(min_length=1, max_length=256, pattern=ONE_LINE)]
+Suffix = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+" + END)]
 Auto = Literal["auto"]
 Seed = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 

@@ -5,8 +5,10 @@ from typing import Annotated
 
 import msgspec
 
-DisplayName = Annotated[str, msgspec.Meta(max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Locale = Annotated[str, msgspec.Meta(max_length=35, pattern=r"^([A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*)?$")]
+from moonpool.contracts.names import END, ONE_LINE
+
+DisplayName = Annotated[str, msgspec.Meta(max_length=100, pattern=ONE_LINE)]
+Locale = Annotated[str, msgspec.Meta(max_length=35, pattern=r"^([A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*)?" + END)]
 """A language tag (RFC 5646, without its private and grandfathered forms); "": as the browser says."""
 
 

@@ -91,6 +91,14 @@ def test_a_key_does_not_outlive_its_maker() -> None:
         give(caller(), expires_at=NOW)
 
 
+@pytest.mark.parametrize("moment", [1e300, 253_402_300_800.0, 1_767_225_600_000.0])
+def test_a_key_ends_in_a_year_of_four_digits_if_at_all(moment: float) -> None:
+    with pytest.raises(BadRequest) as refused:
+        give(caller(), expires_at=moment)
+    assert refused.value.param == "expires_at"
+    assert give(caller(), expires_at=253_402_214_400.0).expires_at == 253_402_214_400.0
+
+
 def test_who_administers() -> None:
     assert administers(caller(Role.ADMIN))
     assert administers(caller(Role.OWNER, "admin"))

@@ -232,6 +232,9 @@ async def test_revoked_keys_are_listed_on_request(service, owner) -> None:
         b'{"scopes": ["fly"]}',
         b'{"surprise": 1}',
         b'{"expires_at": 1}',
+        b'{"expires_at": 1e300}',
+        b'{"name": "\\u0000"}',
+        b'{"name": "a\\n"}',
         b'{"limits": {"concurrent": -1}}',
     ],
 )

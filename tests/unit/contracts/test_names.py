@@ -1,0 +1,42 @@
+"""What may be a name."""
+
+import re
+
+import msgspec
+import pytest
+
+from moonpool.contracts.names import ONE_LINE
+from moonpool.services.billing.schema import NewCredit
+from moonpool.services.chat.schema import NewConversation
+from moonpool.services.training.schema import NewJob
+
+ODD = ["\0", "a\0b", "a\n", "\r", "\t", "\x1b[2J", "\x7f", "\x9b", "a\u2028b"]
+
+
+@pytest.mark.parametrize("name", ["", "laptop", "Ada Lovelace", "Löwe 🦁", "[/red]", "a\u200db"])
+def test_one_line_of_printable_text(name: str) -> None:
+    assert re.search(ONE_LINE, name)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_no_controls(name: str) -> None:
+    assert not re.search(ONE_LINE, name)
+
+
+@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize(
+    ("shape", "fields", "field"),
+    [
+        (NewConversation, {}, "title"),
+        (NewConversation, {}, "model"),
+        (NewCredit, {"amount": "1.00"}, "reference"),
+        (NewCredit, {"amount": "1.00"}, "note"),
+        (NewJob, {"model": "m", "training_file": "f"}, "suffix"),
+    ],
+)
+def test_whatever_users_name_is_held_to_it(
+    shape: type, fields: dict[str, str], field: str, name: str
+) -> None:
+    with pytest.raises(msgspec.ValidationError, match=field):
+        msgspec.json.decode(msgspec.json.encode({**fields, field: f"a{name}"}), type=shape)
+    msgspec.json.decode(msgspec.json.encode({**fields, field: "a"}), type=shape)
