@@ -3,12 +3,13 @@
               5 failures in a row, or ≥ 50 % of ≥ 20 calls in 30 s
     CLOSED ───────────────────────────────────────────────────────► OPEN  5 s, 10 s … 300 s (± 20 %)
       ▲  ▲                                                          │  ▲
-      │  └──── a 429's Retry-After is over (held, never tripped) ───┤  │ any failure: twice as long
+      │  └──── a 429's Retry-After is over (held, never tripped) ───┤  │ any failure but 429: twice as long
       │                                                       time  ▼  │
       └──────────── every probe of 1 → 2 → 4 succeeded ──────────── HALF_OPEN
 
 A 429 counts in the ratio only. If it says when to come back, the endpoint is held OPEN until then and goes
-back to CLOSED with its counts, since being asked for a pause is no fault; a true trip in the meantime wins.
+back to where it was, CLOSED or HALF_OPEN, with its counts, since being asked for a pause is no fault; a true
+trip in the meantime wins. As a probe's answer it proves nothing, and its slot is free again.
 The ratio is judged when a call fails, over ten buckets of 3 s: between the last 27 and 30 s.
 
 What is asked for is a Permit, which the caller settles once, when the answer's body is over. Permits given
@@ -111,11 +112,13 @@ class _Probe(Permit):
 
     def succeeded(self, now: float) -> None:
         self.answered(now)
-        self._window = None
+        super().succeeded(now)
 
     def failed(self, now: float, verdict: Verdict, retry_after: float | None = None) -> None:
         if not self._proved and now >= self.lease_end:
             self._window = None
+        elif self._window is not None:
+            self._window.breaker.give_back(self)
         super().failed(now, verdict, retry_after)
 
     def neutral(self, now: float) -> None:
@@ -231,7 +234,8 @@ class Breaker:
         self._random = random
         self._on_change = on_change
         self._window = _Window(self)
-        self._held = False
+        self._held: State | None = None
+        """Where it goes back to after a pause that was asked for; None when it has tripped or is not OPEN."""
         self._until = 0.0
         self._period = policy.open_first
         self._closed_at = -math.inf
@@ -252,8 +256,10 @@ class Breaker:
         """Whether `permit` would give one. Changes nothing."""
         if self.state is _CLOSED:
             return True
-        if self.state is State.OPEN:
-            return now >= self._until
+        if self.state is State.OPEN and now < self._until:
+            return False
+        if self._held is _CLOSED:
+            return True
         flying = sum(probe.lease_end > now for probe in self._probes)
         return self._passed + flying < self.policy.probes[self._round]
 
@@ -276,12 +282,12 @@ class Breaker:
         """Seconds until a permit may be had; 0: now."""
         if self.admits(now):
             return 0.0
-        return self._until - now if self.state is State.OPEN else PROBING_RETRY_AFTER
+        return self._until - now if self.state_at(now) is State.OPEN else PROBING_RETRY_AFTER
 
     def state_at(self, now: float) -> State:
         """The state that asking for a permit now would show, for those who only look."""
         if self.state is State.OPEN and now >= self._until:
-            return State.CLOSED if self._held else State.HALF_OPEN
+            return self._held or State.HALF_OPEN
         return self.state
 
     def probes_in_flight(self, now: float) -> int:
@@ -295,12 +301,10 @@ class Breaker:
         if self.state is State.OPEN:
             if now < self._until:
                 return None
-            if self._held:
-                self._held = False
-                self._change(State.CLOSED)
+            before, self._held = self._held, None
+            self._change(before or State.HALF_OPEN)
+            if before is _CLOSED:
                 return self.permit(now)
-            self._round = self._passed = 0
-            self._change(State.HALF_OPEN)
         self._probes = [probe for probe in self._probes if probe.lease_end > now]
         if self._passed + len(self._probes) >= self.policy.probes[self._round]:
             return None
@@ -314,9 +318,10 @@ class Breaker:
         """Called by permits only, as the two below."""
         if window is not self._window:
             return
-        if self.state is State.HALF_OPEN or window.fail(now, verdict):
+        limited = verdict is Verdict.RATE_LIMITED
+        if window.fail(now, verdict) or (self._probing and not limited):
             self._trip(now, verdict, retry_after)
-        elif verdict is Verdict.RATE_LIMITED and retry_after and self.policy.hold:
+        elif limited and retry_after and self.policy.hold:
             self._hold(now, retry_after)
 
     def record_probe(self, probe: _Probe, now: float) -> None:
@@ -330,8 +335,17 @@ class Breaker:
         self._round += 1
         if self._round == len(self.policy.probes):
             self._probes = []
+            self._round = 0
             self._closed_at = now
-            self._change(State.CLOSED)
+            if self._held is None:
+                self._change(State.CLOSED)
+            else:
+                self._held = State.CLOSED  # proved, and the pause is kept all the same
+
+    @property
+    def _probing(self) -> bool:
+        """Whether it has yet to prove that it is back, a pause in between included."""
+        return State.HALF_OPEN in (self.state, self._held)
 
     def give_back(self, probe: _Probe) -> None:
         if probe in self._probes:
@@ -339,15 +353,16 @@ class Breaker:
 
     def _trip(self, now: float, verdict: Verdict, retry_after: float | None) -> None:
         policy = self.policy
-        if self.state is not State.HALF_OPEN and now - self._closed_at >= policy.healthy_after:
+        if not self._probing and now - self._closed_at >= policy.healthy_after:
             self._period = min(policy.open_first, policy.open_longest)
         else:
             self._period = min(self._period * 2.0, policy.open_longest)
         period = self._period * (1.0 - policy.jitter + 2.0 * policy.jitter * self._random())
         self._until = now + max(period, min(retry_after or 0.0, policy.open_longest))
-        self._held = False
+        self._held = None
         self._window = _Window(self)
         self._probes = []
+        self._round = self._passed = 0
         self.cause = verdict
         self._change(State.OPEN)
 
@@ -355,7 +370,7 @@ class Breaker:
         # To the second: who waits in the retry filter waits exactly that long, and a little spread beyond.
         pause = min(retry_after, self.policy.open_longest)
         self._until = max(self._until, now + pause)
-        self._held = True
+        self._held = self._held or self.state
         self.cause = Verdict.RATE_LIMITED
         self._change(State.OPEN)
 

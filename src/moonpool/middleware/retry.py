@@ -32,6 +32,7 @@ from moonpool.middleware.answered import Answered
 from moonpool.middleware.attempt import fresh
 from moonpool.middleware.backoff import Backoff
 from moonpool.middleware.breakers import Breakers
+from moonpool.middleware.circuit_breaker import State
 from moonpool.middleware.retry_budget import RetryBudget
 
 BROKEN = (ConnectionReset, UpstreamMalformed, StreamTruncated)
@@ -123,6 +124,10 @@ class Retry:
         pause = rules.backoff.wait(waited, error.retry_after, left)
         if pause is None:
             ctx.decide("retry", "no time", f"{error.code}, {left or 0:.1f} s left")
+            return None
+        if all(self._breakers.of(each).state_at(now + pause) is State.OPEN for each in ctx.tier.candidates):
+            ctx.decide("retry", "no use", f"{error.code}, the circuit breaker is open for longer")
+            return None
         return pause
 
 

@@ -283,6 +283,59 @@ def test_faults_during_a_pause_open_it_for_real() -> None:
     assert breaker.state_at(NOW + 5) is State.HALF_OPEN
 
 
+@pytest.mark.parametrize("wait", [None, 1.0])
+def test_a_429_is_no_failed_probe(wait: float | None) -> None:
+    """It neither opens the breaker for twice as long nor proves anything."""
+    breaker, now = make(), NOW + 5.0
+    fail(breaker, NOW)
+    take(breaker, now).succeeded(now)
+    probe, companion = take(breaker, now), take(breaker, now)
+    probe.failed(now, Verdict.RATE_LIMITED, wait)
+    assert breaker.retry_after(now) == (wait or 0.0)
+    now += wait or 0.0
+    assert (breaker.state_at(now), breaker.probes_in_flight(now)) == (State.HALF_OPEN, 1)
+    companion.succeeded(now)
+    take(breaker, now).succeeded(now)  # which ends the round of two
+    assert len([take(breaker, now) for _ in range(4)]) == 4
+    assert breaker.permit(now) is None
+    assert breaker.retry_after(now) == PROBING_RETRY_AFTER
+
+
+def test_probes_that_come_back_during_a_pause_count_and_do_not_end_it() -> None:
+    breaker, now = make(), NOW + 5.0
+    fail(breaker, NOW)
+    for _ in range(3):
+        take(breaker, now).succeeded(now)
+    probes = [take(breaker, now) for _ in range(4)]
+    for probe in probes:
+        probe.answered(now)
+        probe.failed(now, Verdict.RATE_LIMITED, 3.0)
+    assert (breaker.state, breaker.permit(now + 2.9)) == (State.OPEN, None)
+    assert breaker.state_at(now + 3.0) is State.CLOSED
+    assert all(breaker.permit(now + 3.0) for _ in range(20))
+
+
+def test_a_fault_during_the_pause_of_a_probe_opens_it_for_twice_as_long() -> None:
+    breaker, now = make(), NOW + 5.0
+    fail(breaker, NOW)
+    take(breaker, now).succeeded(now)
+    probe, companion = take(breaker, now), take(breaker, now)
+    probe.failed(now, Verdict.RATE_LIMITED, 1.0)
+    companion.failed(now, Verdict.RESET)
+    assert (breaker.cause, breaker.retry_after(now)) == (Verdict.RESET, 10.0)
+    assert breaker.state_at(now + 10.0) is State.HALF_OPEN
+
+
+def test_an_endpoint_that_answers_probes_with_429_only_is_judged_by_the_ratio() -> None:
+    breaker, now = make(), NOW + 5.0
+    fail(breaker, NOW)
+    for _ in range(19):
+        take(breaker, now).failed(now, Verdict.RATE_LIMITED)
+        assert breaker.state is State.HALF_OPEN
+    take(breaker, now).failed(now, Verdict.RATE_LIMITED)
+    assert (breaker.state, breaker.retry_after(now)) == (State.OPEN, 10.0)
+
+
 def test_without_hold_retry_after_only_lengthens_an_opening() -> None:
     breaker = make(BreakerPolicy(hold=False))
     for _ in range(19):
@@ -380,6 +433,8 @@ class Breakings(RuleBasedStateMachine):
         self.breaker = Breaker(self.policy, lambda: self.chance, lambda *change: self.changes.append(change))
         self.permits: list[Permit] = []
         self.no_sooner = 0.0
+        self.settled = 0
+        """Calls since it tripped for a fault, at least: the ratio is not judged with few of them."""
         self.widest = max(self.policy.probes)
 
     @rule(
@@ -415,6 +470,7 @@ class Breakings(RuleBasedStateMachine):
     @precondition(lambda self: self.permits)
     @rule(data=st.data(), how=st.sampled_from(["answered", "succeeded", "neutral"]), forget=st.booleans())
     def one_ends_well(self, data: st.DataObject, how: str, forget: bool) -> None:
+        self.settled += 1
         getattr(self.pick(data, forget), how)(self.now)
 
     @precondition(lambda self: self.permits)
@@ -430,10 +486,17 @@ class Breakings(RuleBasedStateMachine):
         before = len(self.changes)
         permit = self.pick(data, forget)
         held = self.breaker.state is State.OPEN
+        wait = self.breaker.retry_after(self.now)
+        self.settled += 1
         permit.failed(self.now, verdict, retry_after)
+        tripped = verdict is not Verdict.RATE_LIMITED
+        if not tripped and self.settled < self.policy.minimum_calls:
+            most = max(wait, retry_after or 0.0, PROBING_RETRY_AFTER)
+            assert self.breaker.retry_after(self.now) <= most + 1e-6
         if len(self.changes) > before:
             assert not held
-            tripped = verdict is not Verdict.RATE_LIMITED
+            if tripped:
+                self.settled = 0
             self.no_sooner = self.now + (4.0 if tripped else min(retry_after or 4.0, 4.0))
             assert self.breaker.retry_after(self.now) <= 360.0 + 1e-6
 
@@ -446,11 +509,10 @@ class Breakings(RuleBasedStateMachine):
     def the_fault_ends(self) -> None:
         """From anywhere: one open period, or one lease if probes were lost, and the probes close it."""
         self.permits.clear()
-        if self.breaker.state is State.HALF_OPEN:
+        if self.breaker.state is State.OPEN:
+            self.now += self.breaker.retry_after(self.now) + 1e-6
+        if self.breaker.probes_in_flight(self.now):
             self.now += self.policy.probe_lease
-        else:
-            self.now += self.breaker.retry_after(self.now)
-            self.now += 1e-6
         for _ in range(sum(self.policy.probes)):
             permit = self.breaker.permit(self.now)
             assert permit is not None
@@ -459,7 +521,7 @@ class Breakings(RuleBasedStateMachine):
 
     @invariant()
     def probes_are_limited(self) -> None:
-        if self.breaker.state is State.HALF_OPEN:
+        if self.breaker.state is not State.CLOSED:
             assert self.breaker.probes_in_flight(self.now) <= self.widest
         else:
             assert self.breaker.probes_in_flight(self.now) == 0

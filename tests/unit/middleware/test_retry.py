@@ -252,6 +252,29 @@ async def test_an_external_endpoint_s_pause_and_its_breaker_s_end_together(layer
     assert layer.idle
 
 
+async def test_a_probe_s_429_is_waited_for_as_long_as_it_asks(layer, said, clock) -> None:
+    layer.offer(Model(id="m", targets=(Target(id="a", url="https://a.example/v1"),)))
+    layer.open(layer.endpoints[0].instance)
+    clock.advance(5.0)
+    layer.client.first = [said.refusal(429, retry_after=1)]
+    layer.client.answer = said.answer()
+    ctx = layer.model_ctx(deadline=Deadline.after(clock.monotonic(), 60.0))
+    assert (await layer.model(ctx)).status == 200
+    assert layer.waits == [1.0]
+    assert layer.idle
+
+
+async def test_nobody_waits_for_an_endpoint_that_is_left_alone_for_longer(layer, said, clock) -> None:
+    layer.offer(Model(id="m", targets=(Target(id="a", url="https://a.example/v1"),)))
+    layer.open(layer.endpoints[0].instance)
+    clock.advance(5.0)
+    layer.client.answer = said.refusal(503, retry_after=1)
+    ctx = layer.model_ctx(deadline=Deadline.after(clock.monotonic(), 60.0))
+    assert (await layer.model(ctx)).status == 503
+    assert layer.waits == []
+    assert ("retry", "no use") in [entry[:2] for entry in ctx.trace()]
+
+
 async def test_a_spent_budget_is_told_to_the_sdks_too(case, layer) -> None:
     asked = case("read", "other")
     layer.spend_budget()
