@@ -368,7 +368,9 @@ def validate(
         return
     outcome = api.post(f"{PATH}/validate/{document}", Outcome, Trial(content=content))
     if as_json:
-        print_json({"valid": True, "changes": outcome.changes, "restart": outcome.restart})
+        print_json(
+            {"valid": True, "changes": outcome.changes, "restart": outcome.restart, "lost": outcome.lost}
+        )
         return
     say("It is valid, and would change:" if outcome.changes else "It is valid, and would change nothing.")
     show_changes(outcome.changes)

@@ -61,6 +61,8 @@ def _show_each(changes: "list[Change]", out: "Console") -> None:
 def show_waiting(outcome: "Outcome") -> None:
     if outcome.restart:
         say(f"Wait for the next start (`moonpool down`, `moonpool up`): {', '.join(outcome.restart)}")
+    if outcome.lost:
+        say(f"Clients can use no more: {', '.join(outcome.lost)}")
     if outcome.shadowed:
         say(f"The environment (MOONPOOL_…) sets otherwise: {', '.join(outcome.shadowed)}")
 

@@ -18,11 +18,12 @@ Content = dict[str, object]
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
-    """`restart` and `shadowed` as in views.Outcome."""
+    """`restart`, `shadowed` and `lost` as in views.Outcome."""
 
     changes: list[Change]
     restart: list[str]
     shadowed: list[str]
+    lost: list[str]
 
 
 class Judge:
@@ -64,22 +65,26 @@ class Judge:
         effective, shadows = self._effective(name, kind, new)
         changed = [path for path, _, _ in differences(old or {}, new)]
         restart: list[Path] = []
+        lost: list[str] = []
         if old is not None:
-            waiting = self._waiting(name, kind, old if started is None else started, effective)
-            restart = [path for path in waiting if _within(path, changed)]
+            before = self._before(name, kind, old)
+            began = before if started is None else self._before(name, kind, started)
+            if began is not None:
+                restart = [path for path in kind.restart(began, effective) if _within(path, changed)]
+                lost = list(kind.lost(began, effective if before is None else before, effective))
         return Judgement(
             changes=diff(old or {}, new),
             restart=[spell(path) for path in restart],
             shadowed=[spell(path) for path in changed if _within(path, shadows)],
+            lost=lost,
         )
 
-    def _waiting(self, name: str, kind: AnyKind, began: Content, effective: object) -> list[Path]:
+    def _before(self, name: str, kind: AnyKind, content: Content) -> object:
         """None when what was there cannot be read any more: it must not stand in the way of what mends it."""
         try:
-            before, _ = self._effective(name, kind, began)
+            return self._effective(name, kind, content)[0]
         except DocumentFault:
-            return []
-        return list(kind.restart(before, effective))
+            return None
 
     def _effective(self, name: str, kind: AnyKind, content: Content) -> tuple[object, list[Path]]:
         """The document as processes see it, and the places that the environment has set."""

@@ -161,6 +161,7 @@ def _changing(service: ConfigService) -> list[ControllerRouterHandler]:
             takes_effect="restart" if judgement.restart else "now",
             restart=judgement.restart,
             shadowed=judgement.shadowed,
+            lost=judgement.lost,
         )
 
     return [replace, change, rollback, validate]

@@ -277,6 +277,7 @@ def _outcome(name: str, version: int, judgement: Judgement, *, was_changed: bool
         takes_effect="restart" if judgement.restart else "now",
         restart=judgement.restart,
         shadowed=judgement.shadowed,
+        lost=judgement.lost,
     )
 
 

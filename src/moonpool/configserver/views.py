@@ -85,7 +85,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     `changed` False: the document was so already, and there is no new version. `takes_effect` is "now", or
     "restart" when `restart` names places that are read at the next start only. `shadowed` are places that
-    the environment sets otherwise, so that the change has no effect there.
+    the environment sets otherwise, so that the change has no effect there. `lost` are models that clients can
+    use before the change and not after it.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     takes_effect: Literal["now", "restart"] = "now"
     restart: list[str] = []
     shadowed: list[str] = []
+    lost: list[str] = []
 
 
 class DiffView(msgspec.Struct, frozen=True, kw_only=True):

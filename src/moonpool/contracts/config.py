@@ -154,4 +154,6 @@ class PlatformConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 DEFAULT_MODEL = "smollm2"
 PACKAGED = "packaged"
 """What a target's `local` says for the small model that comes with the platform."""
+PACKAGED_MODELS = {DEFAULT_MODEL: ModelConfig(targets=(TargetConfig(local=PACKAGED),))}
+"""What is served when no model is configured."""
 SERVICES = ("auth", "user", "chat", "model", "inference", "training", "monitoring", "storage", "billing")

@@ -44,6 +44,11 @@ def all_at_once(old: object, new: object) -> Iterable[Path]:
     return ()
 
 
+def nothing_lost(started: object, old: object, new: object) -> Iterable[str]:
+    """For kinds of which clients use nothing by its name."""
+    return ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Kind(Generic[T]):
     """A kind of documents.
@@ -53,9 +58,10 @@ class Kind(Generic[T]):
     cannot say. `change(name, new, old, others)` yields what of a change cannot be, seen from what it replaces
     (None: nothing) and from the other documents: the config server asks it before a change, followers never
     do. `restart(old, new)` yields the places of those changes that take effect only when the
-    platform is started again. `writers` are the modules that may write it on their own behalf; admins always
-    may, but what is `local` only as a user of the machine, never through a gateway. With `environment`, each
-    process lays its environment's settings over the document.
+    platform is started again; `lost(started, old, new)` what clients can use no more once a change has taken
+    effect on a platform that was started with `started`. `writers` are the modules that may write it on their
+    own behalf; admins always may, but what is `local` only as a user of the machine, never through a gateway.
+    With `environment`, each process lays its environment's settings over the document.
     """
 
     name: str
@@ -64,6 +70,7 @@ class Kind(Generic[T]):
     check: Callable[[str, T], Iterable[Problem]] = no_problems
     change: Callable[[str, T, T | None, Others], Iterable[Problem]] = any_change
     restart: Callable[[T, T], Iterable[Path]] = all_at_once
+    lost: Callable[[T, T, T], Iterable[str]] = nothing_lost
     writers: tuple[str, ...] = ()
     local: bool = False
     environment: bool = False

@@ -136,6 +136,18 @@ async def test_only_what_the_platform_has_not_loaded_waits_for_a_start(open_serv
     assert (await server.service.put("platform", {}, Expected(3), ANN, "")).restart == []
 
 
+async def test_models_that_clients_lose_are_named(open_server) -> None:
+    server = await open_server()
+    remote: dict[str, object] = {"targets": [{"url": "http://127.0.0.1:9/v1"}]}
+    packaged: dict[str, object] = {"targets": [{"local": "packaged"}]}
+    dropped: dict[str, object] = {"models": {"alone": remote}}
+    kept: dict[str, object] = {"models": {"alone": remote, "smollm2": packaged}}
+    assert server.service.judge("platform", dropped).lost == ["models.smollm2"]
+    assert (await server.service.put("platform", kept, Expected(1), ANN, "")).lost == []
+    outcome = await server.service.put("platform", dropped, Expected(2), ANN, "")
+    assert (outcome.lost, outcome.restart) == (["models.smollm2"], [])
+
+
 async def test_the_environment_has_its_say(open_server) -> None:
     server = await open_server(environ={"MOONPOOL_GATEWAY__PORT": "90"})
     outcome = await server.service.put("platform", {"gateway": {"port": 81}}, Expected(1), ANN, "")

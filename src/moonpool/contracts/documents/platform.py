@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from moonpool.contracts.config import (
-    DEFAULT_MODEL,
     LIMIT_DIMENSIONS,
+    PACKAGED,
     SERVICES,
     BillingConfig,
     GatewayConfig,
@@ -28,6 +28,8 @@ from moonpool.contracts.config import (
     TargetConfig,
 )
 from moonpool.contracts.documents.diff import differences
+from moonpool.contracts.documents.local_models import local_files, lost_models
+from moonpool.contracts.documents.place import spell
 from moonpool.contracts.documents.schema import suggest
 from moonpool.contracts.money import nano, token_price
 from moonpool.ports.config import Kind, Path, Problem
@@ -273,17 +275,14 @@ def restart_paths(old: PlatformConfig, new: PlatformConfig) -> Iterator[Path]:
         for index, target in enumerate(model.targets):
             if target.local and target.local not in loaded:
                 yield "models", alias, "targets", index, "local"
-    if not new.models and DEFAULT_MODEL not in loaded:
+    if not new.models and PACKAGED not in loaded:
         yield ("models",)
 
 
-def local_files(config: PlatformConfig) -> frozenset[str]:
-    """The weights that an inference service started with this configuration has loaded."""
-    if not config.models:
-        return frozenset({DEFAULT_MODEL})
-    return frozenset(
-        target.local for model in config.models.values() for target in model.targets if target.local
-    )
+def lost(started: PlatformConfig, old: PlatformConfig, new: PlatformConfig) -> Iterator[str]:
+    """What clients can use with `old` and no longer with `new`."""
+    for alias in lost_models(started, old, new):
+        yield spell(("models", alias))
 
 
 def _check(_name: str, config: PlatformConfig) -> list[Problem]:
@@ -296,5 +295,6 @@ PLATFORM = Kind(
     summary="The platform's configuration: models, limits, routes, resilience, gateway and more.",
     check=_check,
     restart=restart_paths,
+    lost=lost,
     environment=True,
 )

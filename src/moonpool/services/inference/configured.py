@@ -4,12 +4,13 @@ how many requests may wait. Weights, slots and context are of the start."""
 from dataclasses import replace
 from pathlib import Path
 
-from moonpool.contracts.config import DEFAULT_MODEL, PlatformConfig
+from moonpool.contracts.config import PlatformConfig
+from moonpool.contracts.documents.local_models import configured_models
 from moonpool.contracts.documents.platform import PLATFORM
 from moonpool.core.errors import StartupError
 from moonpool.ports.config import ConfigSource
 from moonpool.services.inference.models import LocalModel
-from moonpool.services.inference.weights import file_of, packaged_weights
+from moonpool.services.inference.weights import file_of
 
 
 class Configured:
@@ -57,13 +58,8 @@ class Configured:
 
 def _files(config: PlatformConfig) -> dict[str, Path]:
     """The file of each alias, unseen: one that was never loaded is nothing to be served."""
-    if not config.models:
-        try:
-            return {DEFAULT_MODEL: packaged_weights()}
-        except StartupError:
-            return {}
     files: dict[str, Path] = {}
-    for alias, model in config.models.items():
+    for alias, model in configured_models(config).items():
         local = next((target.local for target in model.targets if target.local), "")
         if local:
             try:

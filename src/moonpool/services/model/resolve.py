@@ -14,14 +14,12 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 
 from moonpool.contracts.catalogue import Model, Target
-from moonpool.contracts.config import DEFAULT_MODEL, ModelConfig, TargetConfig
+from moonpool.contracts.config import ModelConfig, TargetConfig
 from moonpool.contracts.money import PriceConfig, token_price
 from moonpool.contracts.usage import TokenPrice
 from moonpool.core.errors import BadRequest
 
 CAPABILITIES = ("chat", "completions", "embeddings")
-PACKAGED = {DEFAULT_MODEL: ModelConfig(targets=(TargetConfig(local=DEFAULT_MODEL),))}
-"""What is served when nothing is configured."""
 
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -75,3 +75,9 @@ def test_what_waits(new: PlatformConfig, paths: list[str]) -> None:
 def test_weights_that_are_loaded_are_served_under_any_name() -> None:
     assert waiting(PlatformConfig(models={"m": LOCAL}), PlatformConfig(models={"n": LOCAL})) == []
     assert waiting(PlatformConfig(models={"m": REMOTE}), PlatformConfig()) == ["models"]
+
+
+def test_the_packaged_weights_are_loaded_without_configuration() -> None:
+    packaged = ModelConfig(targets=(TargetConfig(local="packaged"),))
+    assert waiting(PlatformConfig(), PlatformConfig(models={"smollm2": packaged, "m": REMOTE})) == []
+    assert waiting(PlatformConfig(models={"m": packaged}), PlatformConfig()) == []

@@ -4,36 +4,16 @@ import asyncio
 
 import structlog
 
-from moonpool.contracts.config import DEFAULT_MODEL, GatewayConfig, ModelConfig, PlatformConfig, TargetConfig
+from moonpool.contracts.config import GatewayConfig, ModelConfig, PlatformConfig, TargetConfig
 from moonpool.contracts.documents.platform import PLATFORM
 from moonpool.core.errors import StartupError, Unavailable
-from moonpool.services.model.configured import Configured, loadable
+from moonpool.services.model.configured import Configured
 
 REMOTE = TargetConfig(url="http://127.0.0.1:9/v1")
-A, B = TargetConfig(local="a.gguf"), TargetConfig(local="b.gguf")
 
 
-def model(*targets: TargetConfig, fallbacks: tuple[str, ...] = ()) -> ModelConfig:
-    return ModelConfig(targets=targets, fallbacks=fallbacks)
-
-
-def test_weights_that_are_not_loaded_are_left_out() -> None:
-    models = {
-        "old": model(A),
-        "new": model(B),
-        "both": model(B, REMOTE, fallbacks=("new", "old")),
-        "remote": model(REMOTE),
-    }
-    assert loadable(models, frozenset({"a.gguf"})) == {
-        "old": model(A),
-        "both": model(REMOTE, fallbacks=("old",)),
-        "remote": model(REMOTE),
-    }
-
-
-def test_the_packaged_model_is_there_if_it_was_loaded() -> None:
-    assert list(loadable({}, frozenset({DEFAULT_MODEL}))) == [DEFAULT_MODEL]
-    assert loadable({}, frozenset({"a.gguf"})) == {}
+def model(*targets: TargetConfig) -> ModelConfig:
+    return ModelConfig(targets=targets)
 
 
 class Documents:
@@ -57,9 +37,10 @@ class Service:
         self.taken.put_nowait(models)
 
 
-def follow(service: Service) -> tuple[Documents, Configured]:
+def follow(service: Service, started: PlatformConfig | None = None) -> tuple[Documents, Configured]:
     documents = Documents()
-    configured = Configured(PlatformConfig(models={"m": model(REMOTE)}), service, structlog.get_logger())
+    started = started or PlatformConfig(models={"m": model(REMOTE)})
+    configured = Configured(started, service, structlog.get_logger())
     configured.follow(documents)
     return documents, configured
 
@@ -89,3 +70,14 @@ async def test_what_failed_is_tried_again() -> None:
     async with asyncio.timeout(5):
         assert list(await service.taken.get()) == ["n"]
     again.cancel()
+
+
+async def test_writing_down_what_a_default_platform_serves_loses_nothing() -> None:
+    service = Service()
+    documents, configured = follow(service, PlatformConfig())
+    packaged = model(TargetConfig(local="packaged"))
+    documents.change("platform", None, PlatformConfig(models={"smollm2": packaged, "alone": model(REMOTE)}))
+    running = asyncio.create_task(configured.run())
+    async with asyncio.timeout(5):
+        assert await service.taken.get() == {"smollm2": packaged, "alone": model(REMOTE)}
+    running.cancel()
