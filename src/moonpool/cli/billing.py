@@ -62,7 +62,7 @@ def credit(
     key: KeyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Credit an organisation.
+    """Credit an organisation; a negative amount takes credit back, and says so.
 
     **Examples**
 
@@ -87,8 +87,12 @@ def credit(
         print_json(made)
     elif made.repeated:
         print(f"{reference} was booked before, as {made.id}; the balance is {_left(made.balance)}")
+    elif made.amount.startswith("-"):
+        taken = f"{made.amount[1:]} {made.balance.currency}"
+        print(f"{taken} taken back, booked as {made.id}; the balance is {_left(made.balance)}")
     else:
-        print(f"booked as {made.id}; the balance is {_left(made.balance)}")
+        given = f"{made.amount} {made.balance.currency}"
+        print(f"{given} credited, booked as {made.id}; the balance is {_left(made.balance)}")
 
 
 @app.command()

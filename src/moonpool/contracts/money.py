@@ -5,6 +5,7 @@ Prices are millionths of the currency a million tokens, which is pico-units (10^
 up to six decimals is an integer. A usage event's cost is rounded once, half up, to the nano-unit.
 """
 
+import re
 from decimal import Decimal, InvalidOperation
 
 import msgspec
@@ -18,6 +19,9 @@ MICRO = 10**6
 HIGHEST_PRICE = 10_000 * MICRO
 HIGHEST_AMOUNT = 10**6 * NANO
 """Of one credit, one request or an overdraft: a slip of the hand is likelier than a million."""
+_AMOUNT = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?", re.ASCII)
+_DECIMALS, _DIGITS = 9, 7
+_BOUNDS = f"an amount has at most nine decimals and is at most {HIGHEST_AMOUNT // NANO}"
 
 
 class PriceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,15 +78,19 @@ def nano(units: float) -> int:
 
 
 def amount_of(text: str) -> int:
-    """ "12.50" as nano-units. Raises ValueError for what is no amount with at most nine decimals."""
-    try:
-        exact = Decimal(text) * NANO
-        whole = int(exact)
-    except (InvalidOperation, ValueError, OverflowError):
-        raise ValueError(f"{text[:40]!r} is no amount") from None
-    if whole != exact or abs(whole) > HIGHEST_AMOUNT:
-        raise ValueError(f"an amount has at most nine decimals and is at most {HIGHEST_AMOUNT // NANO}")
-    return whole
+    """ "12.50" as nano-units. Raises ValueError for what is no amount with at most nine decimals.
+
+    Digits, a point, a minus sign before them: Decimal itself takes "1_0" for 10, " 1" and "1e3", too."""
+    written = _AMOUNT.fullmatch(text)
+    if written is None:
+        raise ValueError(f"{text[:40]!r} is no amount")
+    sign, units, decimals = written[1], written[2].lstrip("0"), (written[3] or "").rstrip("0")
+    if len(decimals) > _DECIMALS or len(units) > _DIGITS:
+        raise ValueError(_BOUNDS)
+    whole = int(units or "0") * NANO + int(decimals.ljust(_DECIMALS, "0"))
+    if whole > HIGHEST_AMOUNT:
+        raise ValueError(_BOUNDS)
+    return -whole if sign else whole
 
 
 def spell(amount: int) -> str:

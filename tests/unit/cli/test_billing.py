@@ -103,7 +103,8 @@ def test_the_balance(platform: Platform, tmp_path: Path) -> None:
 
 def test_credit(platform: Platform, tmp_path: Path) -> None:
     platform.answer = CREDIT
-    assert "crd_1" in run(tmp_path, "credit", "10.00", "--reference", "pay_1")
+    said = run(tmp_path, "credit", "10.00", "--reference", "pay_1")
+    assert "10.00 EUR credited, booked as crd_1" in said
     run(tmp_path, "credit", "5", "--grant", "--note", "hello", "--organisation", "org_2")
     assert [asked[3] for asked in platform.asked] == [
         {"amount": "10.00", "reference": "pay_1"},
@@ -115,8 +116,8 @@ def test_credit(platform: Platform, tmp_path: Path) -> None:
 
 
 def test_a_credit_is_taken_back(platform: Platform, tmp_path: Path) -> None:
-    platform.answer = CREDIT
-    run(tmp_path, "credit", "-2.50")
+    platform.answer = {**CREDIT, "amount": "-2.50"}
+    assert "2.50 EUR taken back" in run(tmp_path, "credit", "-2.50")
     assert platform.asked[0][3] == {"amount": "-2.50"}
 
 

@@ -33,10 +33,36 @@ def test_what_is_told_is_what_is_read(amount: int) -> None:
     assert amount_of(spell(amount)) == amount
 
 
-@pytest.mark.parametrize("text", ["", "ten", "0.0000000001", "1e99", "NaN", "Infinity", "1000000.01"])
+ODD = [
+    "1_0",
+    " 1",
+    "1 ",
+    "1\n",
+    "+1",
+    "1e3",
+    "1E-3",
+    ".5",
+    "5.",
+    "1,5",
+    "--1",
+    "- 1",
+    "٣",
+    "9" * 5000,
+    "0." + "1" * 5000,
+]
+
+
+@pytest.mark.parametrize("text", ["", "ten", "0.0000000001", "1e99", "NaN", "Infinity", "1000000.01", *ODD])
 def test_what_is_no_amount(text: str) -> None:
     with pytest.raises(ValueError, match="amount"):
         amount_of(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"), [("007.50", 7_500_000_000), ("-0", 0), ("1.0000000000000", NANO), ("1000000", 10**15)]
+)
+def test_zeros_more_change_no_amount(text: str, amount: int) -> None:
+    assert amount_of(text) == amount
 
 
 def test_amounts_of_files_are_what_was_written() -> None:

@@ -12,7 +12,7 @@ from moonpool.core.errors import BadRequest, Conflict
 from moonpool.core.ids import new_id
 from moonpool.core.principal import Principal
 from moonpool.ports.database import Database
-from moonpool.services.billing import budget_store, ledger_store
+from moonpool.services.billing import budget_store, ledger_store, organisations
 from moonpool.services.billing.ledger import Account, Book, Entry, Kind, credit
 from moonpool.services.billing.posting import Posting
 from moonpool.services.billing.schema import (
@@ -65,14 +65,17 @@ class Accounts:
         )
         return UserBalance(is_available=free or book.balance + terms.overdraft > 0, balance_infos=[info])
 
-    async def balance(self, tenant: str) -> BalanceView:
-        return self._view(tenant, await self._book(tenant))
+    async def balance(self, caller: Principal, organisation: str) -> BalanceView:
+        """Raises NotFound for an organisation that was never heard of."""
+        async with self._database.snapshot() as connection:
+            await organisations.check(connection, caller, organisation)
+        return self._view(organisation, await self._book(organisation))
 
     async def add(self, caller: Principal, wished: NewCredit, asked: Asked | None = None) -> CreditView:
         """Once for one request and for one reference, however often they come.
 
-        Raises BadRequest for what is no credit, Conflict for a reference that was another credit's, or to
-        take back more than there is."""
+        Raises BadRequest for what is no credit, NotFound for an organisation that was never heard of,
+        Conflict for a reference that was another credit's, or to take back more than there is."""
         amount = _amount(wished)
         tenant = wished.organisation or caller.tenant
         entry = Entry(
@@ -87,6 +90,7 @@ class Accounts:
         )
         async with self._database.transaction() as connection:
             sequence = await ledger_store.begin(connection)
+            await organisations.check(connection, caller, tenant)
             book = (await ledger_store.books(connection, [tenant]))[tenant]
             before = None
             if wished.reference is not None:
@@ -113,8 +117,12 @@ class Accounts:
             repeated=before is not None,
         )
 
-    async def journal(self, tenant: str, kind: Kind | None, after: str | None, limit: int) -> EntryList:
+    async def journal(
+        self, caller: Principal, tenant: str, kind: Kind | None, after: str | None, limit: int
+    ) -> EntryList:
+        """Raises NotFound as `balance` does."""
         async with self._database.snapshot() as connection:
+            await organisations.check(connection, caller, tenant)
             found = await ledger_store.journal(connection, tenant, kind, after, limit + 1)
         return EntryList(data=[entry_view(one.entry) for one in found[:limit]], has_more=len(found) > limit)
 

@@ -62,7 +62,7 @@ def money_handlers(accounts: Accounts) -> list[ControllerRouterHandler]:
         tenant = organisation or person.tenant
         if tenant != person.tenant:
             _admin(caller)
-        return await accounts.balance(tenant)
+        return await accounts.balance(person, tenant)
 
     @post("/api/billing/credits", summary="Credit an organisation")
     async def add_credit(
@@ -80,7 +80,7 @@ def money_handlers(accounts: Accounts) -> list[ControllerRouterHandler]:
         limit: Limit = 20,
     ) -> EntryList:
         admin = _admin(caller)
-        return await accounts.journal(organisation or admin.tenant, kind, after, limit)
+        return await accounts.journal(admin, organisation or admin.tenant, kind, after, limit)
 
     @get("/internal/balances", include_in_schema=False)
     async def balances(caller: CallerOf, source: FromQuery[str], mark: FromQuery[str] = "") -> Balances:

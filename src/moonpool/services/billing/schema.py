@@ -141,7 +141,7 @@ class NewCredit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     amount: str
     kind: Kind = Kind.TOP_UP
-    organisation: str | None = None
+    organisation: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
     reference: Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=ONE_LINE)] | None = None
     note: Annotated[str, msgspec.Meta(max_length=500, pattern=ONE_LINE)] = ""
 

@@ -24,12 +24,12 @@ def priced(**billing: object) -> PlatformConfig:
     return PlatformConfig(models={"m": model}, billing=BillingConfig(**billing))  # type: ignore[arg-type]
 
 
-def usage(id: str, tokens: int, source: str = "gw") -> Event:
+def usage(id: str, tokens: int, source: str = "gw", tenant: str = "org_test") -> Event:
     event = UsageEvent(
         id=id,
         at=1_700_000_000.0,
         user="user_member",
-        tenant="org_test",
+        tenant=tenant,
         key="key_1",
         route="/v1/chat/completions",
         model="m",
@@ -39,7 +39,7 @@ def usage(id: str, tokens: int, source: str = "gw") -> Event:
         streamed=False,
         bill=Bill(TokenPrice(2_000_000, 2_000_000, 8_000_000), source),
     )
-    return Event(id, "org_test", msgspec.json.encode(event))
+    return Event(id, tenant, msgspec.json.encode(event))
 
 
 @pytest.fixture
@@ -53,8 +53,8 @@ async def credit(service, admin, status: int = 201, **fields: object) -> dict:
     return answer.json()
 
 
-async def spend(service, id: str, tokens: int) -> None:
-    await service.parts.events.append(TOPIC, [usage(id, tokens)])
+async def spend(service, id: str, tokens: int, tenant: str = "org_test") -> None:
+    await service.parts.events.append(TOPIC, [usage(id, tokens, tenant=tenant)])
     wanted = len(service.parts.events.topics[TOPIC])
     async with asyncio.timeout(5):
         while service.parts.events.committed.get((TOPIC, "billing")) != wanted:
@@ -148,6 +148,9 @@ async def test_a_credit_is_taken_back_as_far_as_it_is_there(service, admin) -> N
         {"amount": "0.0000000001"},
         {"amount": "1", "kind": "usage"},
         {"amount": "1", "kind": "gift"},
+        {"amount": "1_0"},
+        {"amount": " 1"},
+        {"amount": "1", "organisation": ""},
         {"amount": "1", "reference": ""},
         {"amount": "1", "colour": "red"},
     ],
@@ -164,9 +167,25 @@ async def test_only_admins_credit_and_see_others_books(service, admin, member) -
         for method, path in (("POST", CREDITS), ("GET", ENTRIES), ("GET", BALANCE + "?organisation=other")):
             answer = await service.call(method, path, caller=caller, json={"amount": "1"})
             assert answer.status_code == 403
+    await spend(service, "req_other", 0, tenant="other")
     await credit(service, admin, amount="3", organisation="other")
     answer = await service.call("GET", BALANCE, caller=admin, params={"organisation": "other"})
     assert (answer.json()["organisation"], answer.json()["total"]) == ("other", "3.00")
+
+
+async def test_an_organisation_nobody_has_heard_of_has_no_books(service, admin) -> None:
+    nope = {"organisation": "nope"}
+    for answer in (
+        await service.call("POST", CREDITS, caller=admin, json={"amount": "1", **nope}),
+        await service.call("GET", BALANCE, caller=admin, params=nope),
+        await service.call("GET", ENTRIES, caller=admin, params=nope),
+    ):
+        assert answer.status_code == 404, answer.text
+        said = answer.json()["error"]
+        assert (said["code"], said["param"]) == ("organisation_not_found", "organisation")
+    own = {"organisation": admin.tenant}
+    assert (await service.call("GET", BALANCE, caller=admin, params=own)).status_code == 200
+    await credit(service, admin, amount="1", **own)
 
 
 async def test_the_journal_is_read_page_by_page(service, admin) -> None:
@@ -209,6 +228,7 @@ async def test_spenders_are_told_at_once(service, admin, monkeypatch) -> None:
 async def test_pages_say_that_there_is_more(service, admin, monkeypatch) -> None:
     monkeypatch.setattr("moonpool.services.billing.accounts.PAGE", 1)
     await credit(service, admin, amount="1.00")
+    await spend(service, "req_other", 0, tenant="other")
     await credit(service, admin, amount="1.00", organisation="other")
     first = await follow(service)
     second = await follow(service, mark=first.mark)
