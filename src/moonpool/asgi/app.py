@@ -1,6 +1,5 @@
 """The application factory of the services: Litestar with our errors, caller, health and metrics."""
 
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -9,7 +8,7 @@ import msgspec
 from litestar import Litestar, Request, Response, get
 from litestar.config.app import AppConfig
 from litestar.di import Provide
-from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions import HTTPException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ASGIApp, ControllerRouterHandler, Scope
@@ -19,24 +18,13 @@ from moonpool.asgi.application import Application
 from moonpool.asgi.caller import SCOPE_KEY, Caller, CallerMiddleware
 from moonpool.asgi.health import Health
 from moonpool.asgi.parts import Check, Parts
+from moonpool.asgi.refusals import DocumentRequest, translate
 from moonpool.asgi.startup import PlainStartupErrors
 from moonpool.asgi.tracing import SpanMiddleware
 from moonpool.contracts import context as signed
 from moonpool.contracts.manifest import Manifest
 from moonpool.contracts.route_policy import BUFFERED_MOST
-from moonpool.core.errors import (
-    BadRequest,
-    InternalError,
-    MethodNotAllowed,
-    MoonpoolError,
-    NotFound,
-    PayloadTooLarge,
-    PermissionDenied,
-    RateLimited,
-    RequestError,
-    Unauthenticated,
-    Unprocessable,
-)
+from moonpool.core.errors import InternalError, MoonpoolError
 from moonpool.openai.errors import render_error
 
 _EXPOSITION_TYPE = CONTENT_TYPE_LATEST.partition("; charset")[0]
@@ -84,6 +72,7 @@ def create_app(
             render_plugins=[JsonRenderPlugin()],  # its pages for browsers are half a megabyte in each service
         ),
         on_app_init=[_plain],
+        request_class=DocumentRequest,
         request_max_body_size=_longest_body(parts.manifest),
     )
     guarded: ASGIApp = CallerMiddleware(
@@ -152,43 +141,7 @@ def _on_error(_: AnyRequest, error: MoonpoolError) -> Response[bytes]:
 
 
 def _on_http_exception(request: AnyRequest, error: HTTPException) -> Response[bytes]:
-    return _render(_translate(request, error))
-
-
-_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(?P<name>[^`]+)`")
-_REFUSALS: dict[int, type[RequestError]] = {
-    401: Unauthenticated,
-    403: PermissionDenied,
-    413: PayloadTooLarge,
-    422: Unprocessable,
-    429: RateLimited,
-}
-
-
-def _translate(request: AnyRequest, error: HTTPException) -> MoonpoolError:
-    """Litestar's own refusals, as ours."""
-    if isinstance(error, ValidationException):
-        first: Any = error.extra[0] if isinstance(error.extra, list) and error.extra else {}
-        detail = first.get("message", error.detail) if isinstance(first, dict) else error.detail
-        param = first.get("key") if isinstance(first, dict) else None
-        unknown = _UNKNOWN_FIELD.match(str(detail))
-        if unknown is not None:  # Litestar names the whole body, or the object around it
-            name = unknown["name"]
-            return BadRequest(
-                f"There is no parameter {name!r} here.",
-                code="unknown_parameter",
-                param=name if param in (None, "data") else f"{param}.{name}",
-                hint="GET /openapi.json describes those there are.",
-            )
-        return BadRequest(str(detail), code="invalid_value", param=param)
-    if error.status_code == 404:
-        return NotFound(f"no {request.method} {request.url.path} here")
-    if error.status_code == 405:
-        allow = (error.headers or {}).get("allow", "another method")
-        return MethodNotAllowed(f"{request.method} is not allowed here", allow=tuple(allow.split(", ")))
-    if 400 <= error.status_code < 500:
-        return _REFUSALS.get(error.status_code, BadRequest)(error.detail)
-    return InternalError("the service failed")
+    return _render(translate(request, error))
 
 
 class _Unforeseen:

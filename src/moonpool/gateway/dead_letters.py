@@ -17,6 +17,7 @@ from moonpool.core.message import Request, Response
 from moonpool.gateway.letter_views import detail, view
 from moonpool.middleware.dead_letter import PLACE, Deferred, accepted
 from moonpool.middleware.letter_replay import FAILURES, Outcome, Replays, Report
+from moonpool.openai.parse import parse
 from moonpool.ports.dead_letters import DeadLetters, Letter, State, Which
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -195,7 +196,7 @@ def _query(request: Request) -> dict[str, str]:
 
 
 def _limit(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= _LONGEST_PAGE:
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= _LONGEST_PAGE):
         raise BadRequest(f"limit is a number from 1 to {_LONGEST_PAGE}", param="limit", code="invalid_value")
     return int(text)
 
@@ -209,10 +210,7 @@ def _moment(text: str | None) -> float | None:
 
 def _body(request: Request, shape: type[T]) -> T:
     assert isinstance(request.body, bytes)
-    try:
-        return msgspec.json.decode(request.body or b"{}", type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(f"not what is expected: {error}", code="invalid_value") from None
+    return parse(shape, request.body or b"{}", {})
 
 
 def _json(status: int, value: object) -> Response:

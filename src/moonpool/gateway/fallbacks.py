@@ -43,7 +43,7 @@ class FallbackAdministration:
         """Query: `kind` (stale, service, degraded, dead_letter …), `service`, `limit`."""
         query = {name: values[-1] for name, values in parse_qs(request.query).items()}
         limit = query.get("limit", "20")
-        if not limit.isdigit() or not 1 <= int(limit) <= MOST:
+        if not (limit.isascii() and limit.isdigit() and len(limit) < 10 and 1 <= int(limit) <= MOST):
             raise BadRequest(f"limit is a number from 1 to {MOST}", param="limit", code="invalid_value")
         data = self._causes.top(int(limit), kind=query.get("kind", ""), service=query.get("service", ""))
         headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]

@@ -6,7 +6,7 @@ to the upstream unchanged.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TypeVar
 
@@ -43,6 +43,7 @@ HINTS = {
 }
 
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at (?:`key` in )?`\$(?P<path>.*)`)?$", re.DOTALL)
+_UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>[^`]+)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]+)`$")
 _LAST_NAME = re.compile(r"([A-Za-z_]\w*)(?:\[[^\]]*\])*$")
 
@@ -52,8 +53,8 @@ def _decoder(schema: type[S]) -> msgspec.json.Decoder[S]:
     return msgspec.json.Decoder(schema)
 
 
-def parse(schema: type[S], body: bytes) -> S:
-    """The body as `schema`, whose own `check()`, where it has one, is called too.
+def parse(schema: type[S], body: bytes, hints: Mapping[str, str] = HINTS) -> S:
+    """The body as `schema`, whose own `check()`, where it has one, is called too. `hints` by field.
 
     Raises BadRequest with `param` in the manner of `messages[0].role`.
     """
@@ -61,7 +62,7 @@ def parse(schema: type[S], body: bytes) -> S:
         parsed: S = _decoder(schema).decode(body)
     except msgspec.ValidationError as error:
         wellformed.check(body)  # a duplicate key or a broken byte is the better explanation
-        raise invalid(error) from None
+        raise invalid(error, hints) from None
     except UnicodeDecodeError:
         raise BadRequest("The body is not valid UTF-8.", code="invalid_encoding") from None
     except RecursionError:
@@ -77,11 +78,15 @@ def parse(schema: type[S], body: bytes) -> S:
     return parsed
 
 
-def invalid(error: msgspec.ValidationError) -> BadRequest:
+def invalid(error: msgspec.ValidationError, hints: Mapping[str, str] = HINTS) -> BadRequest:
     """A struct's mismatch in the client's terms."""
     match = _PATH.match(str(error))
     assert match is not None
-    what, path = match["what"], (match["path"] or "").lstrip(".")
+    return mismatch(match["what"], (match["path"] or "").lstrip("."), hints)
+
+
+def mismatch(what: str, path: str, hints: Mapping[str, str]) -> BadRequest:
+    """`what` in the words of msgspec, for the value at `path`; "" is the whole body."""
     missing = _MISSING.match(what)
     if missing is not None:
         path = f"{path}.{missing['name']}" if path else missing["name"]
@@ -89,16 +94,23 @@ def invalid(error: msgspec.ValidationError) -> BadRequest:
             f"Missing required parameter: '{path}'.",
             code="missing_required_parameter",
             param=path,
-            hint=_hint(path),
+            hint=_hint(path, hints),
+        )
+    unknown = _UNKNOWN.match(what)
+    if unknown is not None:
+        path = f"{path}.{unknown['name']}" if path else unknown["name"]
+        return BadRequest(
+            f"There is no parameter '{path}' here.",
+            code="unknown_parameter",
+            param=path,
+            hint="GET /openapi.json describes those there are.",
         )
     place = f"'{path}'" if path else "the body"
     return BadRequest(
         f"Invalid value for {place}: {_plain(what)}.",
-        code="invalid_value"
-        if "Expected" not in what or "=" in what or "matching" in what
-        else "invalid_type",
+        code=_code(what),
         param=path or None,
-        hint=_hint(path),
+        hint=_hint(path, hints),
     )
 
 
@@ -107,14 +119,14 @@ def _code(what: str) -> str:
     return "invalid_type" if what.startswith("Expected") and ", got " in what else "invalid_value"
 
 
-def _hint(path: str) -> str | None:
+def _hint(path: str, hints: Mapping[str, str]) -> str | None:
     """By the innermost field that has one: `stop[3]` and `messages[0].role` end in `stop` and `role`."""
     while path:
         name = _LAST_NAME.search(path)
         if name is None:
             return None
-        if name[1] in HINTS:
-            return HINTS[name[1]]
+        if name[1] in hints:
+            return hints[name[1]]
         path = path[: name.start()].rstrip(".")
     return None
 

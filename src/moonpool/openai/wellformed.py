@@ -70,6 +70,10 @@ def check(body: bytes) -> None:
         _check_depth(document)
 
 
+def missing() -> BadRequest:
+    return BadRequest("The request has no body.", code="missing_body", hint="Send a JSON object as the body.")
+
+
 def malformed(error: msgspec.DecodeError) -> BadRequest:
     """What a client is told about a body that is not JSON."""
     message = str(error)
@@ -127,4 +131,8 @@ def _check_depth(document: object) -> None:
 
 
 def too_deep() -> BadRequest:
-    return BadRequest(f"The body is nested more than {MAX_DEPTH} levels deep.", code="nesting_too_deep")
+    return BadRequest(
+        f"The body is nested more than {MAX_DEPTH} levels deep.",
+        code="nesting_too_deep",
+        hint="Send fewer objects and lists within each other.",
+    )

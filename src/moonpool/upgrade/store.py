@@ -180,7 +180,7 @@ def _event(row: Row[*tuple[object, ...]]) -> EventView:
 def _sequence(id: str) -> int:
     """Raises BadRequest for what is no entry's id."""
     number = id.removeprefix("upev_")
-    if not number.isdecimal():
+    if not number.isdecimal() or len(number) > 18:
         raise BadRequest(
             f"{id!r} is no entry of the history", param="after", hint="Give the last one's `id`."
         )

@@ -1,13 +1,13 @@
 """A service's application: every refusal an OpenAI object, probes, and the caller handed in."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import msgspec
 import pytest
 from litestar import get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from moonpool.asgi.app import create_app
 from moonpool.asgi.caller import Caller
@@ -16,9 +16,17 @@ from moonpool.contracts.route_policy import BUFFERED_MOST
 from moonpool.core.errors import PaymentRequired, RateLimited, Unavailable
 from moonpool.core.principal import Principal
 
+Limit = Annotated[int, QueryParameter(ge=1, le=100)]
+
+
+class Inner(msgspec.Struct, forbid_unknown_fields=True):
+    word: Annotated[str, msgspec.Meta(max_length=3)] = ""
+
 
 class Body(msgspec.Struct, forbid_unknown_fields=True):
     number: int
+    inner: list[Inner] = []
+    anything: object = None
 
 
 class Text(msgspec.Struct):
@@ -33,6 +41,11 @@ async def who(caller: NamedDependency[Caller]) -> dict[str, str]:
 @get("/items/{number:int}")
 async def item(number: FromPath[int]) -> dict[str, int]:
     return {"number": number}
+
+
+@get("/items")
+async def items(number: FromQuery[int], limit: Limit = 20) -> dict[str, int]:
+    return {"number": number, "limit": limit}
 
 
 @post("/items", status_code=200)
@@ -73,7 +86,10 @@ async def call(parts):
             raise checks["required"]
 
     app = create_app(
-        parts, [who, item, add, ours, measure], required={"model": required}, optional={"disk": optional}
+        parts,
+        [who, item, items, add, ours, measure],
+        required={"model": required},
+        optional={"disk": optional},
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
 
@@ -109,9 +125,11 @@ async def test_unsigned_calls_are_refused(call) -> None:
         ("GET", "/nowhere", {}, 404, "not_found"),
         ("GET", "/items/x", {}, 404, "not_found"),
         ("DELETE", "/who", {}, 405, "method_not_allowed"),
-        ("POST", "/items", {"content": b"{"}, 400, None),
-        ("POST", "/items", {"json": {"number": "x"}}, 400, "invalid_value"),
-        ("POST", "/items", {"json": {}}, 400, "invalid_value"),
+        ("POST", "/items", {"content": b"{"}, 400, "invalid_json"),
+        ("POST", "/items", {"json": {"number": "x"}}, 400, "invalid_type"),
+        ("POST", "/items", {"json": {}}, 400, "missing_required_parameter"),
+        ("POST", "/items", {}, 400, "missing_body"),
+        ("GET", "/items", {}, 400, "missing_required_parameter"),
         ("GET", "/ours/pay", {}, 402, "insufficient_balance"),
         ("GET", "/ours/slow", {}, 429, "rate_limit_exceeded"),
         ("GET", "/ours/bug", {}, 500, "internal_error"),
@@ -132,6 +150,44 @@ async def test_every_refusal_is_an_error_object(call, method, path, arguments, s
 async def test_an_unknown_field_is_named_and_not_the_body_around_it(call) -> None:
     error = (await call("POST", "/items", json={"number": 1, "nmber": 2})).json()["error"]
     assert (error["param"], error["code"]) == ("nmber", "unknown_parameter")
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "param"),
+    [
+        (b'{"number": 1.5}', "invalid_type", "number"),
+        (b'{"number": "1"}', "invalid_type", "number"),
+        (b'{"number": 1e999}', "invalid_json", None),
+        (b'{"number": 1, "number": 2}', "duplicate_key", "number"),
+        (b'{"number": 1, "inner": [{"word": "long"}]}', "invalid_value", "inner[0].word"),
+        (b'{"number": 1, "inner": [{"world": ""}]}', "unknown_parameter", "inner[0].world"),
+        (b'{"number": 1, "anything": ' + b"[" * 64 + b"]" * 64 + b"}", "nesting_too_deep", None),
+        (b'{"bogus": ' + b"[" * 3000 + b"]" * 3000 + b"}", "nesting_too_deep", None),
+        (b'{"number": "\xff"}', "invalid_encoding", None),
+        (b"[]", "invalid_type", None),
+    ],
+)
+async def test_a_body_is_read_as_strictly_as_models_requests_are(call, body, code, param) -> None:
+    answer = await call("POST", "/items", content=body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (400, code, param)
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "param"),
+    [
+        ("", "missing_required_parameter", "number"),
+        ("number=x", "invalid_type", "number"),
+        ("number=1&limit=0", "invalid_value", "limit"),
+        ("number=1&limit=101", "invalid_value", "limit"),
+        ("number=1&limit=" + "9" * 5000, "invalid_value", "limit"),
+    ],
+)
+async def test_a_parameter_that_does_not_fit_is_named(call, query, code, param) -> None:
+    answer = await call("GET", f"/items?{query}")
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (400, code, param)
+    assert error["message"].startswith(("Invalid value for 'l", "Invalid value for 'n", "Missing required"))
 
 
 async def test_what_else_a_refusal_says(call) -> None:

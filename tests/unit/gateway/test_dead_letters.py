@@ -91,6 +91,13 @@ async def test_show_tells_contents_only_when_asked(house) -> None:
     assert shown["request"]["body"] == "secret prompt"
 
 
+@pytest.mark.parametrize("limit", ["0", "x", "1001", "²", "9" * 5000])
+async def test_a_limit_that_is_none(house, limit) -> None:
+    with pytest.raises(BadRequest) as raised:
+        await house.call("GET", "/admin/dlq", query=f"limit={limit}")
+    assert raised.value.param == "limit"
+
+
 @pytest.mark.parametrize(("method", "path"), [("GET", ONE), ("POST", ONE + "/replay"), ("DELETE", ONE)])
 @pytest.mark.parametrize("id", ["dl_9", "dl_none"])
 async def test_others_letters_are_not_there(house, method, path, id) -> None:

@@ -27,6 +27,6 @@ async def test_top_causes() -> None:
     assert await ask("kind=stale") == [("stale", "c0", 1)]
     assert await ask("limit=1&service=chat") == [("degraded", "c1", 2)]
     assert await ask("service=user") == []
-    for query in ("limit=0", "limit=x", "limit=1001"):
+    for query in ("limit=0", "limit=x", "limit=1001", "limit=²", "limit=" + "9" * 5000):
         with pytest.raises(BadRequest):
             await ask(query)

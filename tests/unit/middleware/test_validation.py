@@ -1,6 +1,7 @@
 import pytest
 
-from moonpool.contracts.manifest import Route
+from moonpool.contracts.manifest import BodyKind, Route
+from moonpool.core.body import Stream
 from moonpool.core.context import Context
 from moonpool.core.errors import BadRequest
 from moonpool.core.message import Request, Response
@@ -26,10 +27,10 @@ def parse() -> Parsing:
 
 
 async def ask(
-    parse: Parsing, body: bytes, headers: dict[bytes, bytes] | None = None
+    parse: Parsing, body: bytes, headers: dict[bytes, bytes] | None = None, route: Route = WITH
 ) -> tuple[Context, list[Request]]:
     ctx, passed = Context(), []
-    ctx.route = WITH
+    ctx.route = route
 
     async def next(ctx: Context, request: Request) -> Response:
         passed.append(request)
@@ -39,9 +40,49 @@ async def ask(
     return ctx, passed
 
 
-def test_only_for_routes_with_a_schema() -> None:
+def test_for_every_route_that_takes_a_body() -> None:
     assert Validation({"s": Parsing()}).applies(WITH)
-    assert not Validation({}).applies(WITHOUT)
+    assert Validation({}).applies(WITHOUT)
+    assert not Validation({}).applies(Route(method="GET", path="/", body=BodyKind.NONE))
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b'{"bogus":' + b"[" * 3000 + b"]" * 3000 + b"}", "nesting_too_deep"),
+        (b"[" * 65 + b"]" * 65, "nesting_too_deep"),
+        (b'{"a": 1, "a": 2}', "duplicate_key"),
+        (b"{", "invalid_json"),
+        (b'{"a": NaN}', "invalid_json"),
+        (b'"\xff"', "invalid_encoding"),
+    ],
+)
+async def test_a_body_without_a_schema_is_well_formed_or_goes_no_further(
+    parse: Parsing, body: bytes, code: str
+) -> None:
+    with pytest.raises(BadRequest) as raised:
+        await ask(parse, body, route=WITHOUT)
+    assert raised.value.code == code
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"a": [1, {"b": null}]}', b"7"])
+async def test_the_rest_of_it_is_the_service_s(parse: Parsing, body: bytes) -> None:
+    ctx, (passed,) = await ask(parse, body, route=WITHOUT)
+    assert (passed.body, ctx.payload, parse.bodies) == (body, None, [])
+
+
+@pytest.mark.parametrize("route", [WITH, WITHOUT])
+@pytest.mark.parametrize(
+    ("encoding", "taken"), [(b"identity", True), (b"Identity", True), (b"gzip", False), (b"br, gzip", False)]
+)
+async def test_encoded_bodies(parse: Parsing, route: Route, encoding: bytes, taken: bool) -> None:
+    headers = {b"content-encoding": encoding}
+    if taken:
+        await ask(parse, b"{}", headers, route)
+    else:
+        with pytest.raises(BadRequest) as raised:
+            await ask(parse, b"\x1f\x8b", headers, route)
+        assert raised.value.code == "unsupported_content_encoding"
 
 
 def test_an_unknown_schema_is_told_when_the_chain_is_built() -> None:
@@ -91,3 +132,17 @@ async def test_content_types(parse: Parsing, content_type: bytes | None, taken: 
             await ask(parse, b"{}", headers)
         assert raised.value.code == "unsupported_content_type"
         assert parse.bodies == []
+
+
+async def test_a_file_passes_as_it_arrives() -> None:
+    upload, passed = Request("POST", "/", headers={b"content-type": b"multipart/form-data"}), []
+    upload.body = Stream()
+    ctx = Context()
+    ctx.route = Route(method="POST", path="/", body=BodyKind.STREAMED)
+
+    async def next(ctx: Context, request: Request) -> Response:
+        passed.append(request)
+        return Response(200)
+
+    await Validation({})(ctx, upload, next)
+    assert passed == [upload]

@@ -124,7 +124,9 @@ async def test_a_training_job_is_accepted_and_kept() -> None:
     assert (request.body, route) == (body, "/v1/fine_tuning/jobs")
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"[", b'{"model":"m","training_file":7}', b"\xff"])
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"[", b"[" * 9000, b'{"model":"m","training_file":7}', b'{"model":"\xff"}', b"\xff"]
+)
 async def test_what_training_would_refuse_is_not_kept(body: bytes) -> None:
     twin = Twin("training")
     with pytest.raises(BadRequest):

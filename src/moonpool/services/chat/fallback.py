@@ -16,10 +16,11 @@ from moonpool.contracts.asked import Asked, asked
 from moonpool.contracts.config import DEFAULT_MODEL
 from moonpool.contracts.fallback import Fallback, FallbackParts, ReadOnly
 from moonpool.core.context import Context
-from moonpool.core.errors import BadRequest, MoonpoolError, PlatformError, StreamTruncated, Unavailable
+from moonpool.core.errors import MoonpoolError, PlatformError, StreamTruncated, Unavailable
 from moonpool.core.ids import new_id
 from moonpool.core.message import Body, Request, Response
 from moonpool.http.reading import from_iterator
+from moonpool.openai.parse import parse
 from moonpool.services.chat.answer import DONE, Answer
 from moonpool.services.chat.endings import Refused
 from moonpool.services.chat.events import check_answer, read_events
@@ -212,10 +213,7 @@ class _Exchanging:
 
 def _read(request: Request) -> NewMessage:
     assert isinstance(request.body, bytes)
-    try:
-        return msgspec.json.decode(request.body, type=NewMessage)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(f"not a message: {error}", code="invalid_value") from None
+    return parse(NewMessage, request.body, {})
 
 
 def _asked(ctx: Context, request: Request) -> Asked | None:

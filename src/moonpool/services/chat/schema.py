@@ -26,17 +26,17 @@ class Status(StrEnum):
     """Its process ended first; `content` is what had arrived."""
 
 
-class NewConversation(msgspec.Struct, frozen=True, kw_only=True):
+class NewConversation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     title: Title | None = None
     model: ModelName | None = None
     system_prompt: Text | None = None
 
 
-class ConversationChange(msgspec.Struct, frozen=True, kw_only=True):
+class ConversationChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     title: Title
 
 
-class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
+class NewMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     content: Text
     model: ModelName | None = None
     stream: bool = True

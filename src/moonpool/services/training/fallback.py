@@ -5,8 +5,9 @@ import msgspec
 
 from moonpool.contracts.fallback import Fallback, FallbackParts, ReadOnly
 from moonpool.core.context import Context
-from moonpool.core.errors import BadRequest, PlatformError
+from moonpool.core.errors import PlatformError
 from moonpool.core.message import Request, Response
+from moonpool.openai.parse import parse
 from moonpool.services.training.schema import NewJob
 
 _JOBS = "/v1/fine_tuning/jobs"
@@ -42,7 +43,4 @@ class _Training(ReadOnly):
 def _check(request: Request) -> None:
     """What the service would refuse at once is not kept for later. Raises BadRequest."""
     assert isinstance(request.body, bytes)
-    try:
-        msgspec.json.decode(request.body, type=NewJob)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(f"not a fine-tuning job: {error}", code="invalid_value") from None
+    parse(NewJob, request.body, {})

@@ -36,6 +36,16 @@ async def test_bad_values_are_refused_by_name(chat: Any, body: dict[str, Any], p
     assert refused.json()["error"]["param"] == param
 
 
+async def test_what_is_not_known_is_refused_and_not_dropped(chat: Any, conversation: str) -> None:
+    for method, path in (
+        ("POST", "/api/conversations"),
+        ("PATCH", conversation),
+        ("POST", f"{conversation}/messages"),
+    ):
+        refused = await chat.call(method, path, json={"title": "t", "content": "c", "sytem_prompt": "x"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "unknown_parameter")
+
+
 async def test_malformed_json_is_refused(chat: Any) -> None:
     refused = await chat.call(
         "POST", "/api/conversations", content=b"{", headers={"content-type": "application/json"}
