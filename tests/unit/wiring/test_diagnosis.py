@@ -1,4 +1,10 @@
+import ast
+import re
 import socket
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +14,9 @@ from moonpool.wiring import diagnosis
 from moonpool.wiring.diagnosis import Verdict, diagnose
 from moonpool.wiring.layout import Layout
 from moonpool.wiring.topology import TopologyFile
+
+ROOT = Path(__file__).parents[3]
+PROJECT = ROOT / "pyproject.toml"
 
 
 @pytest.fixture
@@ -42,7 +51,9 @@ def test_every_ill_finding_has_a_way_out(layout, tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ill = [
             diagnosis.check_python((3, 10)),
-            diagnosis.check_packages(("msgspec", "no_such_package", "no.such.part")),
+            diagnosis.check_packages(
+                ("msgspec>=0.21", "no_such_package[x]>=1", "no.such.part; python_version > '3'")
+            ),
             diagnosis.check_engine(PlatformConfig()),
             diagnosis.check_folder(Layout(tmp_path / "file" / "data")),
             diagnosis.check_disk(layout),
@@ -52,6 +63,41 @@ def test_every_ill_finding_has_a_way_out(layout, tmp_path, monkeypatch):
     assert [check.verdict for check in ill] == [Verdict.FAIL] * len(ill)
     assert all(check.hint for check in ill)
     assert ill[1].detail == "missing: no_such_package, no.such.part"
+
+
+def test_the_packages_are_those_that_the_project_names():
+    project = tomllib.loads(PROJECT.read_text())["project"]["dependencies"]
+    found = diagnosis.check_packages()
+    assert (found.verdict, found.detail) == (Verdict.OK, f"all {len(project)} there")
+    assert diagnosis.check_packages(project).detail == found.detail
+    optional = "torch>=2.9; extra == 'training'"
+    assert diagnosis.check_packages(["msgspec", optional]).detail == "all 1 there"
+
+
+def test_the_project_names_what_it_imports():
+    imported = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module)
+    known = {*sys.stdlib_module_names, "moonpool"}
+    project = tomllib.loads(PROJECT.read_text())["project"]
+    extras = project["optional-dependencies"]
+    named = {
+        re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-")
+        for requirement in (*project["dependencies"], *extras["local"], *extras["training"])
+    }
+    providers = metadata.packages_distributions()
+    for top in sorted({name.partition(".")[0] for name in imported} - known):
+        found = {provider.lower().replace("_", "-") for provider in providers.get(top, [top])}
+        assert found & named, f"{top} is imported, and pyproject.toml names none of {found}"
+
+
+def test_a_source_folder_is_no_fault(monkeypatch):
+    monkeypatch.setattr(diagnosis, "DISTRIBUTION", "moonpool-that-nobody-installed")
+    assert diagnosis.check_packages().verdict is Verdict.WARN
 
 
 def models(**target):
