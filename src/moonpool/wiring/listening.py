@@ -1,7 +1,8 @@
 """The listening sockets, all owned by the supervisor and inherited by its children.
 
 A socket outlives every process that accepts on it: what arrives while an instance is away waits in the
-kernel's queue for its successor, so a crash or an upgrade refuses nobody.
+kernel's queue for its successor, so a crash or an upgrade refuses nobody. When the platform ends there is no
+successor, and they are refused.
 """
 
 import contextlib
@@ -20,6 +21,9 @@ BACKLOG = 4096
 """Linux' default bound (net.core.somaxconn) since 5.4: as many connections as can wait."""
 PATH_LIMIT = 100
 """Bytes. A Unix socket's address holds 108 on Linux and 104 on macOS, its last byte a NUL (unix(7))."""
+
+HEARD = 0.25
+"""Seconds in which a process has heard that it is to end, and accepts nobody any more."""
 
 
 def bind_tcp(host: str, port: int) -> list[socket.socket]:
@@ -134,6 +138,18 @@ def turn_away(sockets: Iterable[socket.socket]) -> int:
                 connection.close()
                 count += 1
     return count
+
+
+def refuse(sockets: Iterable[socket.socket]) -> None:
+    """Listen no more, in whichever process has them: the kernel refuses who connects from now on, who would
+    wait in its queue for somebody who never accepts. What waits there is reset.
+
+    On macOS it changes nothing: they wait until the last process that has the socket has ended.
+    """
+    for sock in sockets:
+        turn_away([sock])  # of a Unix socket's queue the kernel resets nobody
+        with contextlib.suppress(OSError):  # closed already, or ENOTCONN on macOS
+            sock.shutdown(socket.SHUT_RDWR)
 
 
 def in_use(path: Path) -> bool:

@@ -22,7 +22,7 @@ from moonpool.core.errors import StartupError
 from moonpool.ports.discovery import Instance
 from moonpool.wiring import logging as logs
 from moonpool.wiring.layout import Layout
-from moonpool.wiring.listening import bind_tcp, bind_unix, in_use, socket_folder
+from moonpool.wiring.listening import HEARD, bind_tcp, bind_unix, in_use, refuse, socket_folder
 from moonpool.wiring.peers import UNKNOWN, watch_peers
 from moonpool.wiring.places import socket_name
 from moonpool.wiring.registry import REGISTRY, Module, find, secrets_of
@@ -74,6 +74,13 @@ class _Serving:
         self._hear_signals()
         self._introduce({name: endpoint for name, (endpoint, _) in listening.items()})
         others = {n: one.endpoint for n, one in self._instances.items() if n not in listening}
+        bound = [sock for _, sockets in listening.values() for sock in sockets]
+        loop = asyncio.get_running_loop()
+
+        def told() -> None:
+            loop.call_later(HEARD, refuse, bound)
+
+        self._stop.on_begin(told)
         watching = asyncio.create_task(watch_peers(others, self._tell), name="peers")
         tasks = []
         for module in self._modules:

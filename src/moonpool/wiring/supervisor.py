@@ -33,7 +33,7 @@ from moonpool.wiring.fleet import Kept, LocalFleet
 from moonpool.wiring.foreign import HostedMain, ProgramMain
 from moonpool.wiring.keeper import Keeper, KeeperSettings, Slot
 from moonpool.wiring.layout import Layout
-from moonpool.wiring.listening import bind_tcp, bind_unix
+from moonpool.wiring.listening import HEARD, bind_tcp, bind_unix, refuse
 from moonpool.wiring.lock import InstancesLock, PlatformLock
 from moonpool.wiring.places import Places
 from moonpool.wiring.registry import Module, secrets_of, stop_waves
@@ -246,9 +246,19 @@ class Supervisor:
                 control, self._control = self._control, None
                 await control.stop()
             for wave in self._waves:
-                await self.fleet.stop(frozenset(module.name for module in wave))
+                await self._end(wave)
         finally:
             await self._let_go()
+
+    async def _end(self, wave: tuple[Module, ...]) -> None:
+        """Drain these. Once nobody accepts on the public sockets whoever connects is refused."""
+        refused = self._public if any(module.public for module in wave) else []
+        soon = asyncio.get_running_loop().call_later(HEARD, refuse, refused)
+        try:
+            await self.fleet.stop(frozenset(module.name for module in wave))
+        finally:
+            soon.cancel()
+            refuse(refused)
 
     def kill(self) -> None:
         """Make a running `stop` (or the next one) quick: nobody is waited for any more."""

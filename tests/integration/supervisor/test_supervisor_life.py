@@ -4,9 +4,12 @@ import asyncio
 import json
 import os
 import stat
+from urllib.parse import urlsplit
 
 import psutil
+import pytest
 
+from moonpool.wiring.listening import HEARD
 from moonpool.wiring.lock import holder
 from moonpool.wiring.topology import read_topology
 
@@ -65,6 +68,21 @@ async def test_callers_are_drained_before_what_they_call(platform, behave):
     async with platform(config=behave(front={"linger": 0.2}, alpha={"linger": 0.1})) as supervisor:
         supervisor.observe(lambda instance: instance.state == "stopped" and ended.append(instance.name))
     assert ended == ["front", "alpha", "beta"]
+
+
+async def test_clients_are_refused_when_nobody_will_accept_them(platform, behave, find, until):
+    """Neither left waiting while what runs ends, nor while those below the gateways drain."""
+
+    async def come_too_late(supervisor, address):
+        for drains in ("front", "beta"):
+            await until(lambda drains=drains: find(supervisor, drains).state == "draining")
+            await asyncio.sleep(HEARD + 0.05 if drains == "front" else 0.0)
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection(address.hostname, address.port)
+
+    async with platform(config=behave(front={"linger": 0.4}, beta={"linger": 0.3})) as supervisor:
+        late = asyncio.create_task(come_too_late(supervisor, urlsplit(supervisor.url)))
+    await late
 
 
 async def test_replicas_share_the_public_socket(platform, get):

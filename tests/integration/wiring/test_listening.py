@@ -1,11 +1,13 @@
+import contextlib
 import socket
 import stat
+import sys
 
 import pytest
 
 from moonpool.core.errors import StartupError
 from moonpool.wiring.layout import Layout
-from moonpool.wiring.listening import bind_tcp, bind_unix, in_use, remove_sockets, socket_folder
+from moonpool.wiring.listening import bind_tcp, bind_unix, in_use, refuse, remove_sockets, socket_folder
 
 
 @pytest.fixture
@@ -29,6 +31,21 @@ def test_a_port_that_was_just_closed_is_free():
     client.close()
     first.close()
     bind_tcp("127.0.0.1", port)[0].close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS knows no way to do it")
+def test_who_comes_too_late_is_refused_whoever_else_has_the_socket(tmp_path):
+    for sock in (*bind_tcp("127.0.0.1", 0), bind_unix(tmp_path / "x.sock")):
+        with sock, sock.dup(), socket.socket(sock.family) as waiting, socket.socket(sock.family) as late:
+            waiting.connect(sock.getsockname())
+            refuse([sock])
+            waiting.settimeout(2.0)
+            with contextlib.suppress(ConnectionResetError):
+                assert waiting.recv(1) == b""
+            with pytest.raises(ConnectionRefusedError):
+                late.connect(sock.getsockname())
+            refuse([sock])
+        refuse([sock])
 
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "203.0.113.1"])
