@@ -15,6 +15,7 @@ from moonpool.configserver.faults import Author, StaleMatch, VersionConflict
 from moonpool.configserver.hub import Hub
 from moonpool.configserver.service import ConfigService, Expected
 from moonpool.configserver.views import (
+    LAST_VERSION,
     AuditPage,
     DiffView,
     DocumentHeads,
@@ -38,6 +39,8 @@ from moonpool.openai.errors import render_error
 CallerOf = NamedDependency[Caller]
 IfMatch = Annotated[str, HeaderParameter(name="if-match")]
 Limit = Annotated[int, QueryParameter(ge=1, le=1000)]
+Version = Annotated[int | None, QueryParameter(ge=0, le=LAST_VERSION)]
+Before = Annotated[int | None, QueryParameter(ge=1, le=LAST_VERSION)]
 Answer = Response[Outcome] | Response[bytes]
 _BASE = "/admin/config"
 
@@ -53,9 +56,7 @@ def _reading(service: ConfigService, kinds: Kinds) -> list[ControllerRouterHandl
         return DocumentHeads(data=[head(each) for each in service.snapshot.documents])
 
     @get(f"{_BASE}/documents/{{name:path}}", summary="A document")
-    async def show(
-        caller: CallerOf, name: FromPath[str], version: FromQuery[int | None] = None
-    ) -> Response[DocumentView]:
+    async def show(caller: CallerOf, name: FromPath[str], version: Version = None) -> Response[DocumentView]:
         _admin(caller)
         found = await service.find(name.lstrip("/"), version)
         view = DocumentView(
@@ -85,7 +86,7 @@ def _reading(service: ConfigService, kinds: Kinds) -> list[ControllerRouterHandl
 def _history(service: ConfigService) -> list[ControllerRouterHandler]:
     @get(f"{_BASE}/history/{{name:path}}", summary="A document's versions")
     async def history(
-        caller: CallerOf, name: FromPath[str], limit: Limit = 20, before: FromQuery[int | None] = None
+        caller: CallerOf, name: FromPath[str], limit: Limit = 20, before: Before = None
     ) -> DocumentHeads:
         _admin(caller)
         found = await service.history(name.lstrip("/"), before, limit + 1)
@@ -95,8 +96,8 @@ def _history(service: ConfigService) -> list[ControllerRouterHandler]:
     async def compare(
         caller: CallerOf,
         name: FromPath[str],
-        old: FromQuery[int | None] = None,
-        new: FromQuery[int | None] = None,
+        old: Version = None,
+        new: Version = None,
     ) -> DiffView:
         """Without `new` the present version; without `old` the one before."""
         _admin(caller)
@@ -113,7 +114,7 @@ def _history(service: ConfigService) -> list[ControllerRouterHandler]:
 
     @get(f"{_BASE}/audit", summary="Who changed what")
     async def audit(
-        caller: CallerOf, name: FromQuery[str] = "", limit: Limit = 50, before: FromQuery[int | None] = None
+        caller: CallerOf, name: FromQuery[str] = "", limit: Limit = 50, before: Before = None
     ) -> AuditPage:
         _admin(caller)
         found = await service.audited(name, before, limit + 1)
@@ -207,7 +208,7 @@ async def _done(change: Awaitable[Outcome]) -> Answer:
 def _expected(version: int | None, if_match: str, *, needed: bool = False) -> Expected:
     if if_match:
         text = if_match.strip().removeprefix("W/").strip('"')
-        if not text.isdecimal():
+        if not text.isdecimal() or len(text) > len(str(LAST_VERSION)):
             raise BadRequest(
                 "if-match must name a version", param="if-match", hint='Write it as in `etag`: "7".'
             )

@@ -3,12 +3,16 @@
 Also what the command line reads: nothing of the server is imported here.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from moonpool.contracts.documents.diff import Change
 from moonpool.contracts.documents.wire import Stored
+
+LAST_VERSION = 2**63 - 1
+"""What a database can count to."""
+Version = Annotated[int, msgspec.Meta(ge=0, le=LAST_VERSION)]
 
 
 class PutDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -16,7 +20,7 @@ class PutDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     instead. One of the two must."""
 
     content: dict[str, object]
-    version: int | None = None
+    version: Version | None = None
     reason: str = ""
 
 
@@ -34,15 +38,15 @@ class PatchDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     set: tuple[Setting, ...] = ()
     unset: tuple[str, ...] = ()
-    version: int | None = None
+    version: Version | None = None
     reason: str = ""
 
 
 class Rollback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Back to the content of version `to`, as a new version."""
 
-    to: int
-    version: int | None = None
+    to: Version
+    version: Version | None = None
     reason: str = ""
 
 

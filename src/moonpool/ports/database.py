@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 class Database(Protocol):
-    """Raises core.errors.Unavailable when the database is away or exhausted, never a driver's error
-    (constraint violations stay sqlalchemy.exc.IntegrityError)."""
+    """Raises core.errors.Unavailable when the database is away or exhausted, and BadRequest for a value that
+    no column can hold, never a driver's error (constraint violations stay sqlalchemy.exc.IntegrityError)."""
 
     async def start(self) -> None:
         """Open the pool; bring the schema to this code's version under a lock.

@@ -104,6 +104,32 @@ async def test_reading(client: Client) -> None:
     )
 
 
+@pytest.mark.parametrize("number", ["9" * 23, "9" * 5000, str(2**63), "-1", "x"])
+async def test_versions_that_cannot_be(client: Client, number: str) -> None:
+    """Nothing that is sent is a failure of the server: five of them would open its breaker."""
+    for path, name in (
+        ("documents/platform", "version"),
+        ("diff/platform", "old"),
+        ("diff/platform", "new"),
+        ("history/platform", "before"),
+        ("audit", "before"),
+    ):
+        refused = await client("GET", f"/admin/config/{path}?{name}={number}")
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, name)
+    for field in ("to", "version"):
+        body = f'{{"to": 1, "{field}": {number}}}'.replace('"to": 1, "to"', '"to"').encode()
+        refused = await client("POST", "/admin/config/rollback/platform", content=body)
+        assert refused.status_code == 400
+    matched = await client("PUT", DOCUMENT, json={"content": {}}, headers={"if-match": number})
+    assert matched.status_code in {400, 412}
+    assert matched.json()["error"]["param"] == "if-match"
+
+
+async def test_the_last_version_is_only_missing(client: Client) -> None:
+    missing = await client("GET", f"{DOCUMENT}?version={2**63 - 1}")
+    assert missing.status_code == 404
+
+
 async def test_replacing_needs_a_version(client: Client) -> None:
     body: dict[str, Any] = {"content": {"limits": {"default": {"concurrent": 3}}}}
     assert (await client("PUT", DOCUMENT, json=body)).json()["error"]["code"] == "version_required"

@@ -25,7 +25,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from moonpool.adapters.database.compatibility import Use
 from moonpool.adapters.database.migrate import use_schema
 from moonpool.adapters.database.patient_connection import open_patiently
-from moonpool.adapters.database.sqlite_errors import translate
+from moonpool.adapters.database.sqlite_errors import UNSTORABLE, translate, unstorable
 from moonpool.core.errors import StartupError, Unavailable
 
 READERS = 4
@@ -163,6 +163,8 @@ class SqliteDatabase:
 
     def _raise(self, context: ExceptionContext, *, writable: bool) -> None:
         error = context.original_exception
+        if isinstance(error, UNSTORABLE):
+            raise unstorable() from error
         if not isinstance(error, sqlite3.Error) or isinstance(error, sqlite3.IntegrityError):
             return
         _log.error("database error", database=str(self._path), error=str(error), statement=context.statement)

@@ -1,12 +1,13 @@
 """SQLite's result codes, told as the platform's errors.
 
 Whatever says that the store cannot answer now (busy, full, I/O) is Unavailable; what says that a
-statement was wrong is a fault of ours. Constraint violations are not for here: they are answers.
+statement was wrong is a fault of ours; a value that no column can hold is the request's. Constraint
+violations are not for here: they are answers.
 """
 
 import sqlite3
 
-from moonpool.core.errors import InternalError, MoonpoolError, Unavailable
+from moonpool.core.errors import BadRequest, InternalError, MoonpoolError, Unavailable
 
 # https://sqlite.org/rescode.html, primary result codes
 BUSY, LOCKED, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB = 5, 6, 8, 10, 11, 13, 14, 26
@@ -21,6 +22,9 @@ _AWAY = {
     CANTOPEN: ("cannot be opened", "Check that the data folder exists and is writable.", 30.0),
     NOTADB: ("is damaged: the file is not a SQLite database", "Restore it from a backup.", 30.0),
 }
+
+UNSTORABLE = (OverflowError, UnicodeEncodeError)
+"""What the driver raises for a whole number beyond 64 bits, and for half a surrogate pair."""
 
 _CLOSED = ("no active connection", "connection closed", "cannot operate on a closed database.")
 
@@ -42,6 +46,16 @@ def translate(error: sqlite3.Error, subject: str, *, writable: bool = True) -> M
         what, hint, wait = _AWAY[code]
         return Unavailable(f"{_capital(subject)} {what}.", hint=hint, retry_after=wait)
     return InternalError(f"{_capital(subject)} refused a statement.")
+
+
+def unstorable() -> BadRequest:
+    """Only a request brings such values, and its sender can mend them. Where the field is known it is named
+    before: this is so that none that was forgotten counts as a failure of the service."""
+    return BadRequest(
+        "A value is out of range.",
+        code="invalid_value",
+        hint="Whole numbers have at most 64 bits, and texts are Unicode.",
+    )
 
 
 def _capital(text: str) -> str:

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from moonpool.adapters.database.sqlite import SqliteDatabase
-from moonpool.core.errors import InternalError, StartupError, Unavailable
+from moonpool.core.errors import BadRequest, InternalError, StartupError, Unavailable
 
 TABLE = """
 from alembic import op
@@ -89,6 +90,18 @@ async def test_writing_in_a_snapshot_is_the_callers_mistake(database: SqliteData
     with pytest.raises(InternalError):
         async with database.snapshot() as connection:
             await connection.exec_driver_sql("INSERT INTO t VALUES (1)")
+
+
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, "\ud800"])
+async def test_what_no_column_holds_is_the_request_s_fault(
+    database: SqliteDatabase, value: object
+) -> None:
+    for view in (database.snapshot, database.transaction):
+        with pytest.raises(BadRequest, match="range"):
+            async with view() as connection:
+                await connection.execute(text("SELECT * FROM t WHERE data = :value"), {"value": value})
+    async with database.transaction() as connection:
+        await connection.execute(text("INSERT INTO t VALUES (:value)"), {"value": 2**63 - 1})
 
 
 async def test_a_path_that_cannot_be_made_is_a_startup_error(tmp_path: Path, migrations: Path) -> None:
