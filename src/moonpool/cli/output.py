@@ -1,10 +1,11 @@
 """How commands answer: results on stdout, everything else on stderr."""
 
-import re
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
+
+from moonpool.cli.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,12 +21,6 @@ STYLES = {
 """Colours of the states of ports.discovery.Instance."""
 
 FILE_WIDTH = 240
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-def printable(text: str) -> str:
-    """`text` with its control characters written out: `\\x1b`. Lines and tabs stay."""
-    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def print_json(value: object) -> None:

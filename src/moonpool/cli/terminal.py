@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from moonpool.cli.output import printable
+from moonpool.cli.printable import printable
 
 
 class Terminal(Console):

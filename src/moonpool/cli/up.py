@@ -71,9 +71,13 @@ def up(
 def _plan(layout: "Layout", config: Path | None, host: str | None, port: int | None) -> "Plan":
     from moonpool.wiring.configuration import starting_config
     from moonpool.wiring.planning import make_plan
+    from moonpool.wiring.preflight import check_first_start
 
     path = str(config.absolute()) if config is not None else ""
-    return make_plan(starting_config(path, layout.run), path=path, host=host, port=port)
+    settings = starting_config(path, layout.run)
+    plan = make_plan(settings, path=path, host=host, port=port)
+    check_first_start(layout, settings, plan)
+    return plan
 
 
 def _foreground(layout: "Layout", plan: "Plan", progress: "Progress") -> int:

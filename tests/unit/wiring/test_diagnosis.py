@@ -10,7 +10,8 @@ import pytest
 
 from moonpool.contracts.config import ModelConfig, PlatformConfig, TargetConfig
 from moonpool.ports.discovery import Instance
-from moonpool.wiring import diagnosis
+from moonpool.services.inference import weights
+from moonpool.wiring import diagnosis, preflight
 from moonpool.wiring.diagnosis import Verdict, diagnose
 from moonpool.wiring.layout import Layout
 from moonpool.wiring.topology import TopologyFile
@@ -45,7 +46,7 @@ def test_a_diagnosis_changes_nothing(layout):
 
 
 def test_every_ill_finding_has_a_way_out(layout, tmp_path, monkeypatch):
-    monkeypatch.setattr(diagnosis, "ENGINE", "no_such_engine")
+    monkeypatch.setattr(preflight, "ENGINE", "no_such_engine")
     monkeypatch.setattr(diagnosis, "LITTLE_DISK", 10**18)
     (tmp_path / "file").write_text("")
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -105,21 +106,21 @@ def models(**target):
 
 
 def test_remote_models_need_no_weights(monkeypatch):
-    monkeypatch.setattr(diagnosis, "ENGINE", "no_such_engine")
+    monkeypatch.setattr(preflight, "ENGINE", "no_such_engine")
     assert diagnosis.check_engine(models(url="http://127.0.0.1:1/v1")).verdict is Verdict.OK
 
 
 def test_a_local_file_must_be_there(monkeypatch, tmp_path):
-    monkeypatch.setattr(diagnosis, "ENGINE", "msgspec")
+    monkeypatch.setattr(preflight, "ENGINE", "msgspec")
     assert diagnosis.check_engine(models(local=str(tmp_path / "m.gguf"))).verdict is Verdict.FAIL
-    (tmp_path / "m.gguf").write_text("")
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
     assert diagnosis.check_engine(models(local=str(tmp_path / "m.gguf"))).verdict is Verdict.OK
 
 
 def test_missing_weights_are_told(monkeypatch):
-    monkeypatch.setattr(diagnosis, "ENGINE", "msgspec")
-    monkeypatch.setattr(diagnosis, "WEIGHTS", "no_such_weights")
-    assert "weights are missing" in diagnosis.check_engine(PlatformConfig()).detail
+    monkeypatch.setattr(preflight, "ENGINE", "msgspec")
+    monkeypatch.setattr(weights, "PACKAGE", "no-such-weights")
+    assert "weights are not installed" in diagnosis.check_engine(PlatformConfig()).detail
 
 
 def test_a_folder_open_to_others_is_a_warning(layout):
