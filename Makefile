@@ -70,12 +70,12 @@ $(STAMPS)/venv:
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/local: requirements/local.txt $(STAMPS)/venv
-	@echo "· The platform, the engine and a small model (220 MB, one or two minutes the first time)"
+	@echo "· The platform, the engine and a small model (380 MB on disk, one or two minutes the first time)"
 	@$(BIN)/python requirements/install.py $<
 	@touch $@
 
 $(STAMPS)/dev: requirements/dev.txt $(STAMPS)/venv
-	@echo "· All of it, and the tools for tests and benchmarks (350 MB, two or three minutes the first time)"
+	@echo "· All of it, and the tools for tests and benchmarks (650 MB on disk, two or three minutes the first time)"
 	@$(BIN)/python requirements/install.py $<
 	@touch $@
 
@@ -86,6 +86,6 @@ $(STAMPS)/project: pyproject.toml requirements/build.txt $(STAMPS)/venv
 
 $(STAMPS)/node: $(NODE)/package-lock.json requirements/node.txt $(STAMPS)/dev $(STAMPS)/project
 	@$(BIN)/python requirements/node.py path > /dev/null || { \
-	  echo "· Node.js for the tests of its SDK (60 MB)"; $(BIN)/python requirements/install.py requirements/node.txt; }
+	  echo "· Node.js for the tests of its SDK (210 MB on disk)"; $(BIN)/python requirements/install.py requirements/node.txt; }
 	@$(BIN)/python requirements/node.py ci $(NODE)
 	@touch $@

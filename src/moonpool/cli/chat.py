@@ -53,7 +53,7 @@ def chat(
     dialogue = message is None and sys.stdin.isatty() and not as_json
     text = "" if dialogue else sys.stdin.read().strip() if message is None else message.strip()
     if not dialogue and not text:
-        fail('there is nothing to ask.\n  → moonpool chat "What is the capital of France?"')
+        fail('there is nothing to ask.\n  → `moonpool chat "What is the capital of France?"`')
     api = Api(find(data, url, key))
     conversation = Conversation(api, model or _first_model(api), [Turn("system", system)] if system else [])
     try:

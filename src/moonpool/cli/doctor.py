@@ -6,6 +6,7 @@ import typer
 
 from moonpool.cli.options import ConfigOption, DataOption, JsonOption
 from moonpool.cli.output import console, print_json
+from moonpool.cli.program import runnable
 
 MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
 
@@ -45,7 +46,7 @@ def doctor(
             mark, style = MARKS[check.verdict]
             out.print(Text(f"{mark} {check.name:<11}", style) + Text(check.detail))
             if check.hint:
-                out.print(Text(f"  → {check.hint}", "dim"))
+                out.print(Text(f"  → {runnable(check.hint)}", "dim"))
     healthy = all(check.verdict is not Verdict.FAIL for check in checks)
     if as_json:
         print_json({"healthy": healthy, "checks": checks})

@@ -75,13 +75,15 @@ def _options(
 
 def main() -> None:
     """The program. Faults that can be foreseen end as one paragraph on stderr."""
+    from moonpool.cli.printable import printable
+    from moonpool.cli.program import runnable
     from moonpool.core.errors import MoonpoolError
 
     try:
         app()
     except MoonpoolError as error:
         hint = f"\n  → {error.hint}" if error.hint and error.hint not in str(error) else ""
-        print(f"moonpool: {error}{hint}", file=sys.stderr)
+        print(f"moonpool: {runnable(printable(f'{error}{hint}'))}", file=sys.stderr)
         sys.exit(_exit_code(error))
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from moonpool.cli.printable import printable
+from moonpool.cli.program import runnable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,12 +32,12 @@ def print_json(value: object) -> None:
 
 def say(text: str) -> None:
     """Something to know while waiting, not a result."""
-    print(printable(text), file=sys.stderr, flush=True)
+    print(runnable(printable(text)), file=sys.stderr, flush=True)
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
     """One clear paragraph on stderr, and the exit code."""
-    print(f"moonpool: {printable(message)}", file=sys.stderr, flush=True)
+    print(f"moonpool: {runnable(printable(message))}", file=sys.stderr, flush=True)
     raise typer.Exit(code)
 
 

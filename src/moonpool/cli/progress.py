@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from moonpool.cli.output import STYLES, print_json, say
+from moonpool.cli.program import program
 from moonpool.contracts.releases import FIRST
 from moonpool.ports.discovery import Instance
 from moonpool.wiring.launch import Changed, Failed, Listening, Ready, Report, Stopped, Stopping
@@ -140,13 +141,13 @@ def _public(report: Ready) -> dict[str, object]:
 def _welcome(report: Ready, data: Path | None, detached: bool) -> str:
     option = f" --data {shlex.quote(str(data))}" if data is not None else ""
     file = shlex.quote(report.admin_key_file)
-    stop = f"`moonpool down{option}`" if detached else "Ctrl-C"
+    stop = f"`{program()} down{option}`" if detached else "Ctrl-C"
     key = report.admin_key or "none yet"
     return (
         f"\nMoonpool is up in {report.seconds:.1f} s: {report.url}\n"
         f"Admin key: {key}  (kept in {report.admin_key_file})\n\n"
-        f'Terminal   moonpool chat{option} "What is the capital of France?"\n'
+        f'Terminal   {program()} chat{option} "What is the capital of France?"\n'
         f'HTTP       curl {report.url}/v1/models -H "Authorization: Bearer $(cat {file})"\n'
         f'Python     OpenAI(base_url="{report.url}/v1", api_key="{key}")\n\n'
-        f"Stop it with {stop}; see how it is with `moonpool status{option}`.\n"
+        f"Stop it with {stop}; see how it is with `{program()} status{option}`.\n"
     )
