@@ -25,6 +25,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Of a kept-alive connection between requests. Beyond: closed without a word."""
     write_high_water: int = 64 * 1024
     """Unsent bytes of one connection at which its stream is paused."""
+    kernel_unsent: int = 64 * 1024
+    """Bytes of one TCP connection that wait in the kernel and are not on their way (TCP_NOTSENT_LOWAT).
+    It would take megabytes otherwise, and a stream to a slow reader go on until they are full. What is on its
+    way is bounded by the peer's window alone, so that long fat links stay full."""
     slow_reader_timeout: float = 30.0
     """A reader must take `write_high_water` bytes (or empty the buffer) in this time, or is cut off."""
     pipelined: int = 16

@@ -71,6 +71,8 @@ class Server:
         for original in sockets:
             sock = original.dup()
             sock.setblocking(False)
+            if sock.family != socket.AF_UNIX:  # accepted connections have it from the listening one
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, self.limits.kernel_unsent)
             create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
             server = await create(connect, sock=sock, ssl=self._ssl, backlog=_BACKLOG)
             self._servers.append(server)

@@ -472,6 +472,28 @@ async def test_slow_reader_pauses_the_stream_then_is_cut(serve: Any) -> None:
     writer.close()
 
 
+async def test_what_a_slow_reader_holds_is_bounded_in_the_kernel_too(serve: Any) -> None:
+    source = Source()
+    edge = await serve(streaming(source))
+    loop, limits = asyncio.get_running_loop(), edge.server.limits
+    with socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.setblocking(False)
+        await loop.sock_connect(reader, edge.place)
+        await loop.sock_sendall(reader, GET)
+        fed = 0
+        while not edge.server.active:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)  # the answer's head is out
+        while not source.paused.is_set():
+            source.stream.feed(b"x" * 4096)
+            fed += 4096
+            await asyncio.sleep(0)
+        window = reader.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        assert fed < limits.write_high_water + limits.kernel_unsent + window + 16 * 1024
+    await wait(source.cancelled)
+
+
 async def test_reader_that_catches_up_resumes_the_stream(serve: Any) -> None:
     source = Source()
     edge = await serve(streaming(source))
