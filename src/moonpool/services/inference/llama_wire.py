@@ -287,12 +287,24 @@ def refusal(error: ValueError | RuntimeError, schema: str | None = None) -> Moon
 def _unsupported(message: str, schema: str | None) -> BadRequest:
     """A schema's fault is told without the engine's story of how it came upon it."""
     _, found, fault = message.partition("JSON schema error at ")
-    if schema is not None and (found or "failed to parse grammar" in message):
-        told = f"at {fault.rstrip('.')}" if found else "it repeats something too often"
+    unable = "Unable to generate parser" in message
+    if schema is not None and (found or unable or "failed to parse grammar" in message):
+        told = "it repeats something too often"
+        if found:
+            told = f"at {fault.rstrip('.')}"
+        elif unable:
+            told = "something in it is not supported"
         return BadRequest(
             f"This model cannot follow the JSON schema: {told}.",
             code="unsupported_value",
             param=schema,
             hint="Use a simpler schema.",
+        )
+    if "invalid tokens" in message:
+        return BadRequest(
+            "The prompt has tokens that this model does not know.",
+            code="invalid_value",
+            param="prompt",
+            hint="Send the text, or token ids of this model's own vocabulary.",
         )
     return BadRequest(f"The model cannot serve this request: {message}", code="unsupported_value")

@@ -223,6 +223,5 @@ async def _embed(engine: Engine, text: Prompt, index: int) -> Vector:
     try:
         return await engine.embed(text)
     except BadRequest as error:
-        if error.code == "context_length_exceeded":
-            error.param = f"input[{index}]"
+        error.param = f"input[{index}]"
         raise

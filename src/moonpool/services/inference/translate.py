@@ -30,11 +30,16 @@ from moonpool.openai.messages import (
 )
 from moonpool.services.inference.engine import ChatPrompt, Sampling
 from moonpool.services.inference.schema import ChatRequest, TextRequest
+from moonpool.services.inference.schema_bounds import SchemaBounds
 
 DEFAULT_SYSTEM = "You are a helpful assistant."
 """For conversations without a system message: small models answer at random without one."""
 MOST_CHOICES = 1024
 """Of one request: prompts times `n`."""
+
+VARIED_TEMPERATURE = 0.8
+"""Of several answers to one prompt when the request names none: llama.cpp's own. At that of small models
+(llama_start.py) they would be one answer, paid for several times."""
 
 Dict = dict[str, object]
 
@@ -100,7 +105,7 @@ def _sampling(
     stop = [request.stop] if isinstance(request.stop, str) else request.stop or []
     return Sampling(
         max_tokens=request.limit,
-        temperature=request.temperature,
+        temperature=_temperature(request),
         top_p=request.top_p,
         top_k=request.top_k,
         min_p=request.min_p,
@@ -113,6 +118,12 @@ def _sampling(
         traced=traced,
         stop=[text for text in stop if text],  # an empty one would end every answer before it began
     )
+
+
+def _temperature(request: ChatRequest | TextRequest) -> float | None:
+    if request.temperature is None and (request.n or 1) > 1:
+        return VARIED_TEMPERATURE
+    return request.temperature
 
 
 def _message(message: Message, index: int) -> Dict:
@@ -177,11 +188,14 @@ def _tools(request: ChatRequest, *, knows_tools: bool) -> tuple[list[Dict] | Non
             param="tool_choice",
             hint="Leave tool_choice out, or use a model whose template knows tools.",
         )
+    bounds = SchemaBounds()
     tools: list[Dict] = []
     for index, tool in enumerate(request.tools):
         if not isinstance(tool, FunctionTool):
             raise _only_functions(f"tools[{index}]")
         if not isinstance(choice, FunctionChoice) or tool.function.name == choice.function.name:
+            if knows_tools:
+                bounds.check(tool.function.parameters or {}, f"tools[{index}].function.parameters")
             tools.append(to_builtins(tool))
     if not knows_tools:
         return None, None
@@ -195,6 +209,8 @@ def _response_format(request: ChatRequest) -> Dict | None:
         case JsonObjectFormat():
             return {"type": "json_object"}
         case JsonSchemaFormat() as wanted:
+            assert isinstance(wanted.json_schema.schema, dict)  # checked when the request was parsed
+            SchemaBounds().check(wanted.json_schema.schema, "response_format.json_schema.schema")
             converted: Dict = to_builtins(wanted)
             return converted
 

@@ -150,6 +150,7 @@ def test_vectors() -> None:
     [
         "Unable to generate parser: JSON schema error at #/properties/a: unrecognized type x",
         "failed to parse grammar",
+        "Unable to generate parser for this template. Automatic parser generation failed: At least one of it",
     ],
 )
 def test_a_schema_that_cannot_be_followed_is_blamed_on_its_parameter(said: str) -> None:
@@ -161,6 +162,13 @@ def test_a_schema_that_cannot_be_followed_is_blamed_on_its_parameter(said: str) 
         assert error.param == "response_format"
         assert "parser" not in error.message
         assert "JSON schema" in error.message
+
+
+def test_tokens_that_are_not_in_the_vocabulary_are_blamed_on_the_prompt() -> None:
+    error = translate(EngineError("Prompt contains invalid tokens", 400))
+    assert isinstance(error, BadRequest)
+    assert (error.param, error.code) == ("prompt", "invalid_value")
+    assert error.hint
 
 
 def traced(*events: dict) -> list[Piece]:

@@ -103,6 +103,29 @@ def test_response_formats() -> None:
     assert told["json_schema"]["schema"] == {"type": "object"}  # type: ignore[index]
 
 
+def test_schemas_that_would_hold_the_engine_are_refused() -> None:
+    schema = {"type": "object", "properties": {f"p{number}": {} for number in range(3000)}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    with pytest.raises(BadRequest) as refused:
+        chat_prompt(chat(response_format=wanted), knows_tools=False)
+    assert refused.value.param == "response_format.json_schema.schema"
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    with pytest.raises(BadRequest) as refused:
+        chat_prompt(chat(tools=tools), knows_tools=True)
+    assert refused.value.param == "tools[0].function.parameters"
+    chat_prompt(chat(tools=tools), knows_tools=False)  # it is not shown them
+
+
+@pytest.mark.parametrize(
+    "make", [lambda **more: chat_sampling(chat(**more), 0), lambda **more: text_sampling(text(**more), 0)]
+)
+def test_several_answers_differ_unless_a_temperature_is_named(make) -> None:
+    assert make().temperature is None
+    assert make(n=1).temperature is None
+    assert make(n=2).temperature == 0.8
+    assert make(n=2, temperature=0).temperature == 0
+
+
 def test_sampling() -> None:
     request = chat(
         temperature=0.5, top_k=7, stop="a", seed=3, logprobs=True, max_tokens=9, max_completion_tokens=5
