@@ -7,10 +7,21 @@ import pytest
 
 from moonpool.cli.config import app
 from moonpool.configserver.manifest import MANIFEST
+from moonpool.contracts.auth import SCOPES
 from moonpool.contracts.config import SERVICES, PlatformConfig
+from moonpool.core.principal import RANK, Role
 from moonpool.middleware import pipeline
 
 DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_the_api_page_tells_what_each_role_may() -> None:
+    _, _, told = (DOCS / "api.md").read_text().partition("### Roles and scopes")
+    table, _, rest = told.partition("\n\n")[2].partition("\n\n")
+    roles = [role for line in table.splitlines()[2:] for role in line.split("|")[1].strip().split(", ")]
+    assert roles == sorted(Role, key=RANK.__getitem__)
+    for scope in SCOPES:
+        assert f"`{scope}`" in rest.partition("\n## ")[0]
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -15,6 +15,9 @@ def models(
 ) -> None:
     """List the models: alias, targets (for admins), context in tokens, capabilities.
 
+    A target's id (`tgt_…`) is what `explain` calls it. More than one target: the first of the best
+    `priority` (0 by default) that is well answers; `fallbacks` when none of them can.
+
     **Examples**
 
     `moonpool models`
@@ -65,4 +68,4 @@ def _describe(target: "Target") -> str:
     place = target.url or "local"
     share = f" priority {target.priority}" if target.priority else ""
     share += f" weight {target.weight}" if target.weight != 1 else ""
-    return f"{place} ({target.model}){share}"
+    return f"{target.id}  {place} ({target.model}){share}"

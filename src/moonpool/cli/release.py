@@ -35,7 +35,11 @@ if TYPE_CHECKING:
     from moonpool.ports.discovery import Instance
     from moonpool.wiring.shelf import Shelf
 
-app = typer.Typer(name="release", help="Add, list, show and remove releases.", no_args_is_help=True)
+app = typer.Typer(
+    name="release",
+    help="Versions of a service that can run side by side. `moonpool upgrade` moves traffic to one.",
+    no_args_is_help=True,
+)
 DAY = 86_400.0
 
 

@@ -26,7 +26,14 @@ ROLLED_BACK = 6
 WAITS = 7
 """Exit code: the upgrade waits for a person."""
 
-app = typer.Typer(name="upgrade", help="Move a service to another release, and back.", no_args_is_help=True)
+BEGIN = "`moonpool upgrade start SERVICE --to LABEL` begins one; `moonpool release list` shows the labels."
+
+app = typer.Typer(
+    name="upgrade",
+    help="Move a service from one release to another, step by step; it goes back by itself on evidence. "
+    "Releases come from `moonpool release add`.",
+    no_args_is_help=True,
+)
 ServiceArgument = Annotated[str, typer.Argument(metavar="SERVICE", help="A service, or an upgrade's id.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="For the history.", show_default=False)]
 WaitOption = Annotated[bool, typer.Option("--wait", help="Return when it has ended or waits for a person.")]
@@ -114,7 +121,7 @@ def status(
     elif as_json:
         print_json(page)
     elif not page.data:
-        say("There were no upgrades yet.\n  → `moonpool upgrade start SERVICE --to LABEL` begins one.")
+        say(f"There were no upgrades yet.\n  → {BEGIN}")
     else:
         console().print(upgrades_table(page.data))
 
@@ -128,7 +135,7 @@ def pause(
     key: KeyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Stay where it is. It still rolls back by itself when the new release fails."""
+    """Pause an upgrade: it stays at its step, and still rolls back by itself when the new release fails."""
     _order("pause", service, reason, data, url, key, as_json)
 
 
@@ -141,7 +148,7 @@ def resume(
     key: KeyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Go on. The current step begins anew."""
+    """Resume an upgrade that is paused. Its step begins anew."""
     _order("resume", service, reason, data, url, key, as_json)
 
 
@@ -154,7 +161,7 @@ def promote(
     key: KeyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Skip what it still waits for: everything to the new release."""
+    """Promote the new release now: everything goes to it, without the steps that are left."""
     _order("promote", service, reason, data, url, key, as_json)
 
 
@@ -168,7 +175,7 @@ def abort(
     key: KeyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Back to the old release, at once."""
+    """Abort an upgrade that runs: back to the old release, at once."""
     _order("abort", service, reason, data, url, key, as_json, wait=wait)
 
 
@@ -182,7 +189,7 @@ def rollback(
     key: KeyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Back to the old release, also when the upgrade is done: by another one, in the other direction."""
+    """Roll back: abort an upgrade that runs; undo one that is done by another in the other direction."""
     _order("rollback", service, reason, data, url, key, as_json, wait=wait)
 
 
@@ -195,7 +202,7 @@ def history(
     key: KeyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Who did what, when, why, and on what evidence; the newest first."""
+    """Show who did what, when, why, and on what evidence; the newest first."""
     from moonpool.cli.api import Api, find
     from moonpool.cli.upgrade_view import history_lines
     from moonpool.contracts.upgrades import EventPage
@@ -205,6 +212,8 @@ def history(
     if as_json:
         print_json(page)
         return
+    if not page.data:
+        say(f"There were no upgrades{f' of {service}' if service else ''} yet.\n  → {BEGIN}")
     for line in history_lines(page.data):
         console().print(line, markup=False)
 
@@ -217,7 +226,7 @@ def experiment(
     key: KeyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """How the two releases of a service compare: exposure, effects with intervals, what to do."""
+    """Compare the two releases of an upgrade: exposure, effects with intervals, what to do."""
     from moonpool.cli.api import Api, find
     from moonpool.cli.upgrade_view import experiment_text
     from moonpool.contracts.upgrades import ExperimentView

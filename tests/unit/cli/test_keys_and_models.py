@@ -176,7 +176,7 @@ def test_a_refusal_is_raised_for_main(platform: Platform) -> None:
 def test_models_with_targets_for_admins(platform: Platform) -> None:
     platform.answers["GET", "/admin/models"] = [{"object": "list", "data": [DETAIL], "version": 3}] * 2
     shown = run("models").stdout
-    assert "local (m)" in shown
+    assert "t1  local (m)" in shown
     assert "http://x/v1 (there) priority 1 weight 2" in shown
     assert "4096" in shown
     assert json.loads(run("models", "--json").stdout)["data"][0]["targets"][1]["model"] == "there"

@@ -189,6 +189,13 @@ def test_words_are_passed_on(platform: Platform, word: str) -> None:
     assert platform.asked == [("POST", f"/admin/upgrades/chat/{word}", "", {"reason": "lunch"})]
 
 
+def test_a_history_without_anything_says_so(platform: Platform) -> None:
+    platform.answers = [EventPage(data=[]), EventPage(data=[]), EventPage(data=[])]
+    assert "There were no upgrades yet" in run("history").stderr
+    assert "no upgrades of chat yet" in run("history", "chat").stderr
+    assert run("history", "--json").stderr == ""
+
+
 def test_history(platform: Platform) -> None:
     entry = EventView(
         id="upev_1",
