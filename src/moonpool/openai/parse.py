@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
+from moonpool.contracts.names import ONE_LINE
 from moonpool.core.errors import BadRequest
 from moonpool.openai import wellformed
 
@@ -45,6 +46,7 @@ HINTS = {
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at (?:`key` in )?`\$(?P<path>.*)`)?$", re.DOTALL)
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>[^`]+)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]+)`$")
+_NO_NAME = f"Expected `str` matching regex {ONE_LINE!r}"
 _LAST_NAME = re.compile(r"([A-Za-z_]\w*)(?:\[[^\]]*\])*$")
 
 
@@ -133,5 +135,7 @@ def _hint(path: str, hints: Mapping[str, str]) -> str | None:
 
 def _plain(what: str) -> str:
     """msgspec's words without its notation."""
+    if what == _NO_NAME:
+        return "expected one line of text without control characters"
     text = what.replace("`", "").replace("array", "list").replace("null", "null")
     return text[:1].lower() + text[1:]

@@ -6,6 +6,8 @@ import msgspec
 import pytest
 
 from moonpool.contracts.names import ONE_LINE
+from moonpool.core.errors import BadRequest
+from moonpool.openai.parse import parse
 from moonpool.services.billing.schema import NewCredit
 from moonpool.services.chat.schema import NewConversation
 from moonpool.services.training.schema import NewJob
@@ -40,3 +42,11 @@ def test_whatever_users_name_is_held_to_it(
     with pytest.raises(msgspec.ValidationError, match=field):
         msgspec.json.decode(msgspec.json.encode({**fields, field: f"a{name}"}), type=shape)
     msgspec.json.decode(msgspec.json.encode({**fields, field: "a"}), type=shape)
+
+
+def test_a_name_that_is_none_is_refused_in_words() -> None:
+    with pytest.raises(BadRequest) as refused:
+        parse(NewConversation, b'{"title": "a\\u0000"}')
+    told = refused.value
+    assert (told.param, told.code) == ("title", "invalid_value")
+    assert "one line of text without control characters" in told.message
