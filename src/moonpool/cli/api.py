@@ -181,11 +181,11 @@ def _unreachable(place: Place, error: MoonpoolError) -> CommandFailed:
 
     if isinstance(error, ConnectFailed):
         return CommandFailed(
-            f"no platform answers at {place.url}: {error.message}",
+            f"no platform answers at {place.url}: {error.detail}",
             exit_code=NOT_RUNNING,
             hint="Start it with `moonpool up`, or see `moonpool status`.",
         )
-    return CommandFailed(f"{place.url}: {error.message}", exit_code=FAILED, code=error.code)
+    return CommandFailed(f"{place.url}: {error.detail}", exit_code=FAILED, code=error.code)
 
 
 def _gateway(topology: Path) -> str:

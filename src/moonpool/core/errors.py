@@ -25,8 +25,9 @@ from typing import ClassVar
 class MoonpoolError(Exception):
     """An error with what a client is told about it.
 
-    `message` says what is wrong, `hint` what to do about it; both are safe to show to a client.
-    `retry_after` is in seconds.
+    `message` says what is wrong, `hint` what to do about it; both are safe to show to any client: no
+    addresses, no names of the inside, nothing that only an operator could mend. That is in `detail`, which
+    stands in the message's place in logs, decisions and dead letters. `retry_after` is in seconds.
     """
 
     status: ClassVar[int] = 500
@@ -43,9 +44,11 @@ class MoonpoolError(Exception):
         param: str | None = None,
         hint: str | None = None,
         retry_after: float | None = None,
+        detail: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.detail = message if detail is None else detail
         self.param = param
         self.hint = hint
         self.retry_after = retry_after

@@ -74,7 +74,11 @@ class Pool:
                         return connection
                 return await self._open_one()
         except TimeoutError:
-            raise ConnectFailed(f"no connection to {self._address} within {timeout:g} s") from None
+            seconds = f"within {round(timeout, 2):g} s"
+            raise ConnectFailed(
+                f"the endpoint took no connection {seconds}",
+                detail=f"no connection to {self._address} {seconds}",
+            ) from None
 
     async def fresh(self, timeout: float) -> UpstreamConnection:
         """A connection that never served: the idle ones are closed first, they are as suspect."""
@@ -116,11 +120,15 @@ class Pool:
                 self._forget()
             if isinstance(error, OSError) and not isinstance(error, TimeoutError):
                 raise ConnectFailed(
-                    f"cannot connect to {self._address}: {error.strerror or error}"
+                    "the endpoint cannot be reached",
+                    detail=f"cannot connect to {self._address}: {error.strerror or error}",
                 ) from error
             raise
         if not connection.usable:
-            raise ConnectFailed(f"{self._address} closed the connection at once")
+            raise ConnectFailed(
+                "the endpoint closed the connection at once",
+                detail=f"{self._address} closed the connection at once",
+            )
         return connection
 
     def _forget(self) -> None:

@@ -347,7 +347,8 @@ class UpstreamConnection(asyncio.Protocol):
         if now >= self._deadline:
             error: UpstreamError
             if self._parser.head_complete:
-                error = StreamStalled(f"the endpoint sent nothing for {self._idle_timeout:g} s")
+                error = StreamStalled(f"the endpoint sent nothing for {round(self._idle_timeout, 2):g} s")
             else:
-                error = FirstByteTimeout(f"the endpoint did not answer within {self._first_byte_timeout:g} s")
+                seconds = round(self._first_byte_timeout, 2)
+                error = FirstByteTimeout(f"the endpoint did not answer within {seconds:g} s")
             self._fail(error)

@@ -28,7 +28,7 @@ OURS = {
     405: ("does not know this path", "Check the target's `url`: it usually ends in /v1."),
     407: ("is behind a proxy that refused us", "Check the target's `url`."),
 }
-"""Refusals that say nothing about the client's request, by status."""
+"""Refusals that say nothing about the client's request, by status: for clients, and for who can mend it."""
 
 
 def judge(response: Response, *, streamed: bool) -> Response:
@@ -74,14 +74,13 @@ def _refusal(response: Response, text: bytes) -> Response:
     status = response.status
     if status in OURS:
         what, hint = OURS[status]
-        raise UpstreamError(f"the endpoint {what} (status {status})", code="upstream_refused", hint=hint)
+        raise _ours(f"the endpoint {what} (status {status})", hint)
     if status < 400:
         raise UpstreamMalformed(f"the endpoint answered with status {status} instead of an answer")
     told = _told(text)
     if told is None and status == 404:
-        raise UpstreamError(
-            "the endpoint does not know this path (status 404)", code="upstream_refused", hint=OURS[405][1]
-        )
+        what, hint = OURS[405]
+        raise _ours(f"the endpoint {what} (status 404)", hint)
     kind = "server_error" if status >= 500 else "invalid_request_error"
     error = told or ErrorObject(f"the endpoint answered with status {status}", kind, None, "upstream_error")
     if not error.type:
@@ -89,6 +88,10 @@ def _refusal(response: Response, text: bytes) -> Response:
     headers = [field for field in response.headers if field[0] in KEPT]
     headers.append((b"content-type", b"application/json"))
     return Response(status, headers, msgspec.json.encode(ErrorBody(error)))
+
+
+def _ours(message: str, hint: str) -> UpstreamError:
+    return UpstreamError(message, code="upstream_refused", detail=f"{message}. {hint}")
 
 
 class _Told(msgspec.Struct):

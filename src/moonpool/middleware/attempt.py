@@ -92,8 +92,16 @@ class Attempts:
             ctx.decide("circuit_breaker", "open", f"{ctx.tier.name}, for {wait:.1f} s")
             causes = {self._breakers.of(candidate).cause for candidate in candidates}
             if causes == {Verdict.RATE_LIMITED}:
-                raise Throttled(f"every endpoint of {ctx.tier.name} asked for a pause", retry_after=wait)
-            raise CircuitOpen(f"every instance of {ctx.tier.name} has failed just now", retry_after=wait)
+                raise Throttled(
+                    f"all who answer for {wanted(ctx)} asked for a pause",
+                    retry_after=wait,
+                    detail=f"every endpoint of {ctx.tier.name} asked for a pause",
+                )
+            raise CircuitOpen(
+                f"all who answer for {wanted(ctx)} have failed just now",
+                retry_after=wait,
+                detail=f"every instance of {ctx.tier.name} has failed just now",
+            )
         if ctx.attempts:
             return [candidate for candidate in fresh(ctx, admitted) if candidate.endpoint.ready] or admitted
         return admitted
@@ -217,6 +225,11 @@ async def _text(body: Stream) -> bytes:
         return b""
 
 
+def wanted(ctx: Context) -> str:
+    """What a request was for, in a client's words."""
+    return f"`{ctx.model}`" if ctx.model else f"the service {ctx.service}"
+
+
 def fresh(ctx: Context, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
     """Those among `candidates` that this request has not tried."""
     tried = {attempt.endpoint for attempt in ctx.attempts}
@@ -249,12 +262,12 @@ class _Held:
     def failed(self, error: UpstreamError) -> None:
         record, ctx = self.record, self._ctx
         now = record.ended = ctx.clock.monotonic()
-        record.error = error.message
+        record.error = error.detail
         record.code = error.code or ""
         flag = FLAGS.get(type(error))
         if flag is not None:
             ctx.flags.append(flag)
-        ctx.decide("transport", "failed", error.message)
+        ctx.decide("transport", "failed", error.detail)
         self.lease.release(failed=True)
         if isinstance(error, Answered):
             error.release = record.release
@@ -278,7 +291,7 @@ class _Held:
         now = record.ended = self._ctx.clock.monotonic()
         record.error = "cancelled"
         if isinstance(error, MoonpoolError):
-            record.error, record.code = error.message, error.code or ""
+            record.error, record.code = error.detail, error.code or ""
         self.lease.release(neutral=True)
         self._permit.neutral(now)
 

@@ -197,7 +197,7 @@ class Authentication:
             try:
                 verdict = await asyncio.shield(self._ask(digest, key))
             except PlatformError as error:
-                ctx.decide("authentication", "unavailable", error.message)
+                ctx.decide("authentication", "unavailable", error.detail)
                 raise Unavailable(
                     "keys cannot be verified right now", code="auth_unavailable", retry_after=1.0
                 ) from None
@@ -249,7 +249,7 @@ class Authentication:
         error = None if task.cancelled() else task.exception()
         if isinstance(error, MoonpoolError):
             entry.fresh_until = self._clock.monotonic() + UNKNOWN_FRESH
-            self._log.warning("known key not renewed", key=entry.key, reason=error.message)
+            self._log.warning("known key not renewed", key=entry.key, reason=error.detail)
         elif error is not None:
             self._log.error("known key not renewed", key=entry.key, exc_info=error)
 

@@ -158,7 +158,7 @@ class AnswerCache:
         try:
             value = await self._store.get(key)
         except PlatformError as error:
-            ctx.decide("cache", "unavailable", error.message)
+            ctx.decide("cache", "unavailable", error.detail)
             return None
         try:
             return None if value is None else msgspec.msgpack.decode(value, type=Kept)
@@ -240,7 +240,7 @@ class AnswerCache:
         except StoreAway:
             pass  # its connection has told of it
         except PlatformError as error:
-            self._log.warning("answer not cached", request_id=ctx.request_id, reason=error.message)
+            self._log.warning("answer not cached", request_id=ctx.request_id, reason=error.detail)
         finally:
             self._land(key, flight)
 
@@ -268,7 +268,7 @@ class AnswerCache:
                 finally:
                     response.body.cancel()
         except MoonpoolError as error:
-            self._log.info("stale answer not renewed", request_id=ctx.request_id, reason=error.message)
+            self._log.info("stale answer not renewed", request_id=ctx.request_id, reason=error.detail)
         finally:
             self._renewing -= 1
 

@@ -34,7 +34,7 @@ class CallTracing:
         try:
             response = await next(ctx, request)
         except MoonpoolError as error:
-            ctx.decide("tracing", "error", error.message)
+            ctx.decide("tracing", "error", error.detail)
             self._finish(ctx, request, error.status, Outcome.FAILED, error)
             raise
         except BaseException:

@@ -38,6 +38,7 @@ from moonpool.core.errors import (
 from moonpool.core.handler import Handler
 from moonpool.core.message import Request, Response
 from moonpool.middleware.answered import Answered
+from moonpool.middleware.attempt import wanted
 from moonpool.middleware.breakers import Breakers
 from moonpool.middleware.retry import deny, not_done, repeatable
 from moonpool.middleware.retry_budget import RetryBudget
@@ -104,8 +105,7 @@ class Failover:
         tiers = self._table.tiers(ctx)
         if not tiers:
             ctx.flags.append(Flag.NO_HEALTHY_UPSTREAM)
-            what = f"`{ctx.model}`" if ctx.model else f"the service {ctx.service}"
-            raise Unavailable(f"no instance of {what} is running", code="no_instance", retry_after=1.0)
+            raise Unavailable(f"no instance of {wanted(ctx)} is running", code="no_instance", retry_after=1.0)
         try:
             response = await self._first(ctx, request, next, tiers)
         except Answered as error:

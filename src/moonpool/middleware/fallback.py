@@ -106,10 +106,10 @@ class FallbackFilter:
                 if _object_wanted(ctx.route, request):
                     response = fallback.degraded(ctx, request, cause)
             except PlatformError as error:
-                ctx.decide("fallback", "none", error.message)
+                ctx.decide("fallback", "none", error.detail)
                 failure = Failure(error, None)
             except RequestError as error:  # the service would have refused the request as well
-                ctx.decide("fallback", "refuse", error.message)
+                ctx.decide("fallback", "refuse", error.detail)
                 raise
             except Exception as error:  # noqa: BLE001 - services' own code: its fault must not cost the answer
                 ctx.decide("fallback", "crashed", type(error).__name__)
@@ -126,10 +126,10 @@ class FallbackFilter:
         ctx.fallback = kind
         ctx.flags.append(Flag.STALE if kind == "stale" else Flag.DEGRADED)
         word = cause_of(cause)
-        ctx.decide("fallback", kind, f"{word}: {cause.message}")
+        ctx.decide("fallback", kind, f"{word}: {cause.detail}")
         route = f"{ctx.route.method} {ctx.route.path}"
         self._causes.note(
-            Cause(kind, ctx.service, route, word), request_id=ctx.request_id, message=cause.message
+            Cause(kind, ctx.service, route, word), request_id=ctx.request_id, message=cause.detail
         )
         self._log.warning(
             "fallback",
@@ -137,7 +137,7 @@ class FallbackFilter:
             service=ctx.service,
             route=route,
             cause=word,
-            message=cause.message,
+            message=cause.detail,
             status=response.status,
             request_id=ctx.request_id,
         )

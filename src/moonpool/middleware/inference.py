@@ -18,10 +18,11 @@ from moonpool.contracts.catalogue import Target
 from moonpool.contracts.manifest import Timeouts
 from moonpool.core.body import Stream
 from moonpool.core.context import Context
-from moonpool.core.errors import Unavailable
+from moonpool.core.errors import BadRequest, Unavailable
 from moonpool.core.message import Request, Response
 from moonpool.middleware.answers import judge
 from moonpool.middleware.attempt import Attempts, Load
+from moonpool.middleware.context_length import check_context
 from moonpool.middleware.continuation import never
 from moonpool.middleware.continuation_request import CONTINUED, TRACED, Prefill, local_body, prefill_body
 from moonpool.middleware.migration import Migration
@@ -29,6 +30,7 @@ from moonpool.middleware.restarts import Restarts
 from moonpool.middleware.signing import ContextSigner
 from moonpool.middleware.transcript import Transcript
 from moonpool.middleware.upstream import add_internal, traceparent
+from moonpool.openai.errors import render_error
 
 FROM_EXTERNAL = frozenset(
     {b"content-type", b"retry-after", b"retry-after-ms", b"x-should-retry", b"cache-control"}
@@ -66,6 +68,13 @@ class InferenceUpstream:
         self._environment = environment
 
     async def __call__(self, ctx: Context, request: Request) -> Response:
+        if ctx.tier.context is not None:
+            assert isinstance(request.body, bytes)
+            try:
+                check_context(ctx.payload, len(request.body), ctx.tier.context)
+            except BadRequest as error:
+                ctx.decide("context", "refused", f"{ctx.tier.alias} takes {ctx.tier.context} tokens")
+                return render_error(error)  # as an endpoint refuses it: failover has a chain for that
         answer = getattr(ctx.payload, "limit", None) or DEFAULT_ANSWER
         candidate = self._pick(ctx, answer)
         if not candidate.endpoint.ready and candidate.endpoint.internal and self._restarts is not None:
@@ -168,8 +177,9 @@ class InferenceUpstream:
         key = self._environment.get(target.api_key_env)
         if not key:
             raise Unavailable(
-                f"the target's key is not set: the gateway has no environment variable {target.api_key_env}",
+                "the model is not set up completely: the platform has no key for its provider",
                 code="target_not_configured",
+                detail=f"the gateway has no environment variable {target.api_key_env}, the target's key",
             )
         return key
 

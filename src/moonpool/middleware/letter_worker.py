@@ -131,7 +131,7 @@ class LetterWorker:
             try:
                 await self.tick()
             except MoonpoolError as error:
-                self._log.warning("letters cannot be sent", reason=error.message)
+                self._log.warning("letters cannot be sent", reason=error.detail)
                 await asyncio.sleep(AFTER_TROUBLE)
             except Exception as error:  # noqa: BLE001 - the task's boundary: letters must not wait for ever
                 self._log.error("the letters' worker failed", exc_info=error)
@@ -146,7 +146,7 @@ class LetterWorker:
         try:
             result = await self._replays.one(note.id)
         except MoonpoolError as error:
-            self._log.warning("a letter could not be sent", id=note.id, reason=error.message)
+            self._log.warning("a letter could not be sent", id=note.id, reason=error.detail)
             self._schedule.failed(note.service, self._clock.monotonic())
             return
         if result.outcome in FAILURES and not result.fatal:

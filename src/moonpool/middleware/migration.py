@@ -138,7 +138,7 @@ class _Going:
                 response = await self._ask(candidate, transcript)
             except MoonpoolError as failure:
                 migration.failed(ctx)
-                ctx.decide("failover", "not continued", f"{candidate.instance}: {failure.message}")
+                ctx.decide("failover", "not continued", f"{candidate.instance}: {failure.detail}")
                 continue
             if isinstance(response.body, Stream) and response.status == 200:
                 return self._moved(candidate, transcript, response.body)

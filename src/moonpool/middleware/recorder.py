@@ -195,7 +195,7 @@ class Recorder:
             await self._events.append(TOPIC, [self._event(finished) for finished in kept])
         except MoonpoolError as error:
             # Records are for people; requests do not wait for them.
-            self._log.warning("request records not published", count=len(kept), reason=error.message)
+            self._log.warning("request records not published", count=len(kept), reason=error.detail)
 
     def _keep_for_now(self, finished: Finished) -> None:
         finished.ctx.payload = None

@@ -247,4 +247,4 @@ class ReleaseStats:
             event = Event(new_id("rst", self._clock), self._name, msgspec.json.encode(report))
             await self._events.append(TOPIC, [event])
         except MoonpoolError as error:  # the next report has fewer numbers, and the comparison less to go by
-            self._log.warning("release statistics not told", reason=error.message)
+            self._log.warning("release statistics not told", reason=error.detail)

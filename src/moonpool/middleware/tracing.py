@@ -63,7 +63,7 @@ class Tracing:
             response = await next(ctx, request)
         except MoonpoolError as error:
             response = render_error(error)
-            ctx.decide("tracing", "error", error.message)
+            ctx.decide("tracing", "error", error.detail)
         except Exception as error:  # noqa: BLE001 - the process boundary: the client gets an answer, we the traceback
             self._log.error("unforeseen error", request_id=ctx.request_id, exc_info=error)
             response = render_error(InternalError("the gateway failed unexpectedly"))
@@ -116,7 +116,7 @@ class Tracing:
         if outcome is Outcome.CANCELLED:
             ctx.flags.append(Flag.CLIENT_GONE)
         if isinstance(error, MoonpoolError):
-            ctx.decide("tracing", "broken", error.message)
+            ctx.decide("tracing", "broken", error.detail)
             if error.__cause__ is not None:
                 self._log.error("unforeseen error", request_id=ctx.request_id, exc_info=error.__cause__)
         self._finish(ctx, method, peer, status, observed.size, outcome, observed)

@@ -244,7 +244,7 @@ class Manager:
                 if last is not None and last.id == routing.upgrade and last.state.ended:
                     await self._make(last, None).let_go()
         except MoonpoolError as error:
-            self._log.debug("routing documents are looked through later", reason=error.message)
+            self._log.debug("routing documents are looked through later", reason=error.detail)
         else:
             self._swept = True
 

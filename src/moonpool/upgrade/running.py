@@ -73,9 +73,9 @@ class Running:
         except Overtaken:
             self.upgrade = await self._store.find(self.upgrade.id)
         except MoonpoolError as error:
-            if error.message != self.trouble:
-                self._log.warning("the upgrade waits", reason=error.message)
-            self.trouble = error.message
+            if error.detail != self.trouble:
+                self._log.warning("the upgrade waits", reason=error.detail)
+            self.trouble = error.detail
         else:
             self.trouble = ""
         return self.upgrade.version != before.version

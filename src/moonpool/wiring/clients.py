@@ -230,7 +230,7 @@ class HttpProbeClient:
             status, checks = answer.status, answer.checks
             latency = (time.monotonic() - started) * 1000
         except MoonpoolError as error:
-            checks = {"probe": error.message}
+            checks = {"probe": error.detail}
         except (msgspec.DecodeError, ValueError):
             checks = {"probe": "its answer is no readiness"}
         return ModuleHealth(

@@ -75,7 +75,7 @@ class Follower:
                 await self.follow()
             except MoonpoolError as error:
                 level = self._log.debug if pause < 1.0 else self._log.warning
-                level("cannot follow", source=self._name, reason=error.message)
+                level("cannot follow", source=self._name, reason=error.detail)
             except Exception as error:  # noqa: BLE001 - the task's boundary: following must go on
                 self._log.error("cannot follow", source=self._name, exc_info=error)
             if time.monotonic() - began > STEADY:

@@ -8,6 +8,7 @@ from moonpool.core.errors import UpstreamError, UpstreamMalformed
 from moonpool.core.message import Response
 from moonpool.middleware.answered import Answered, asked_wait
 from moonpool.middleware.answers import judge
+from moonpool.openai.errors import error_object
 
 JSON = (b"content-type", b"application/json; charset=utf-8")
 HTML = (b"content-type", b"text/html")
@@ -74,7 +75,10 @@ def test_a_refusal_of_our_key_is_never_told_as_the_client_s(status) -> None:
         ask(Response(status, [JSON], b'{"error": {"message": "bad key sk-secret"}}'))
     assert caught.value.status == 502
     assert "sk-secret" not in str(caught.value)
-    assert caught.value.hint
+    told = error_object(caught.value).message
+    assert "target" not in told  # what only an operator can mend is told to operators
+    assert "the target's" in caught.value.detail or "Pay its bill" in caught.value.detail
+    assert caught.value.detail.startswith(told)
 
 
 def test_a_path_that_is_not_there_is_not_the_client_s_fault() -> None:

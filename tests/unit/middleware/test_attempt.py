@@ -580,6 +580,8 @@ class TestOpenTo:
             open_to()
         assert raised.value.retry_after == 4.0
         assert (raised.value.status, raised.value.code) == (503, "circuit_open")
+        assert f" {ctx.tier.name} " in raised.value.detail
+        assert f" {ctx.tier.name} " not in raised.value.message
         assert ctx.flags == [Flag.NO_HEALTHY_UPSTREAM]
         assert ctx.trace()[-1][:2] == ("circuit_breaker", "open")
 

@@ -133,7 +133,7 @@ class ServerConfig:
                 self._complete = False
                 reason = "something was missed"
             except MoonpoolError as error:
-                reason = error.message
+                reason = error.detail
             except Exception as error:  # noqa: BLE001 - the task's boundary: following must go on
                 self._log.error("cannot follow the documents", exc_info=error)
                 reason = type(error).__name__
