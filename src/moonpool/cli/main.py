@@ -17,6 +17,7 @@ from moonpool.cli.down import down
 from moonpool.cli.explain import explain
 from moonpool.cli.keys import app as keys
 from moonpool.cli.models import models
+from moonpool.cli.program import runnable
 from moonpool.cli.release import app as release
 from moonpool.cli.serve import serve
 from moonpool.cli.status import status
@@ -28,7 +29,7 @@ EPILOG = "Start with `moonpool up`, then `moonpool chat`. When something is odd:
 app = typer.Typer(
     name="moonpool",
     help="A self-hosted LLM platform behind one resilient gateway.",
-    epilog=EPILOG,
+    epilog=runnable(EPILOG),
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -76,7 +77,6 @@ def _options(
 def main() -> None:
     """The program. Faults that can be foreseen end as one paragraph on stderr."""
     from moonpool.cli.printable import printable
-    from moonpool.cli.program import runnable
     from moonpool.core.errors import MoonpoolError
 
     try:
