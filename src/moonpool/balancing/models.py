@@ -114,16 +114,19 @@ class Models:
         return [tier for alias in dict.fromkeys(aliases) for tier in self._resolve(alias, release)]
 
     def _resolve(self, alias: str, release: str) -> Iterator[Tier]:
-        for number, targets in enumerate(self._tiers.get(alias, ())):
+        model = self._models.get(alias)
+        if model is None:
+            return
+        for number, targets in enumerate(self._tiers[alias]):
             external = [Candidate(self._external[target], target) for target in targets if target.url]
             local = [target for target in targets if not target.url]
             name = f"{alias}/{number}"
             groups = list(by_release(self._inference(release), INFERENCE, release)) if local else []
             first = [one for _, group in groups[:1] for one in self._candidates(group, local)]
             if first or external:
-                yield Tier(name, first + external, alias)
+                yield Tier(name, first + external, alias, model.context)
             for label, group in groups[1:]:
-                yield Tier(f"{name} {label}", self._candidates(group, local), alias)
+                yield Tier(f"{name} {label}", self._candidates(group, local), alias, model.context)
 
     def _inference(self, release: str) -> Sequence[Endpoint]:
         """Prompts leave the house for a release that was chosen, or when nobody in it is ready: not because

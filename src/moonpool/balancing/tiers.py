@@ -25,8 +25,9 @@ class Candidate(NamedTuple):
 
 class Tier(NamedTuple):
     """`name` is for decisions, and the same for as long as the tier means the same. `alias` is the model's,
-    "" for services."""
+    "" for services; `context` the most tokens of a prompt and its answer together, if that is known."""
 
     name: str
     candidates: Sequence[Candidate]
     alias: str = ""
+    context: int | None = None

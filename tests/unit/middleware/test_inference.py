@@ -242,3 +242,32 @@ async def test_embeddings(layer, serve) -> None:
     await layer.inference()(ctx, Request("POST", "/v1/embeddings", body=body))
     assert layer.client.sent[0][1].body == body
     assert ctx.usage_wanted
+
+
+async def test_what_cannot_fit_is_refused_before_anybody_is_asked(layer) -> None:
+    layer.offer(Model(id="m", targets=(REMOTE,), context=100))
+    ctx = layer.model_ctx()
+    response = await layer.model(ctx, max_tokens=5000)
+    assert (response.status, layer.client.sent) == (400, [])
+    error = msgspec.json.decode(response.body)["error"]
+    assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
+    assert ctx.decisions[-1][:2] == ("context", "refused")
+    assert layer.idle
+
+
+async def test_what_cannot_fit_goes_to_the_models_for_long_prompts(layer, said) -> None:
+    layer.client.answer = said.answer()
+    layer.offer(
+        Model(
+            id="m",
+            targets=(Target(id="s", url="https://s.example/v1"),),
+            context=100,
+            context_fallbacks=("n",),
+        ),
+        Model(id="n", targets=(Target(id="l", url="https://l.example/v1"),), context=6000),
+    )
+    layer.environment["DEEP_KEY"] = "sk-deep"
+    ctx = layer.model_ctx()
+    response = await layer.model(ctx, max_tokens=5000)
+    assert (response.status, ctx.model, ctx.fallback) == (200, "n", "failover")
+    assert [str(address) for address, _, _ in layer.client.sent] == ["https://l.example/v1"]

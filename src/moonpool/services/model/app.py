@@ -32,6 +32,7 @@ def create(parts: Parts) -> ASGIApp:
         log=parts.log,
         loaded={alias: fingerprint(Path(file)) for alias, file in loaded_aliases(models).items()},
         allow_private=parts.config.gateway.allow_private_targets,
+        local_context=parts.config.engine.context,
     )
 
     changes = Configured(parts.config, service, parts.log)

@@ -36,6 +36,8 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
     """By API, on top of the configuration file; False: in the file."""
     loaded: Mapping[str, str]
     allow_private: bool = True
+    local_context: int | None = None
+    """Tokens of context that the inference service gives each request to its weights."""
 
 
 def loaded_aliases(models: Mapping[str, ModelConfig]) -> dict[str, str]:
@@ -70,11 +72,18 @@ def resolve(alias: str, config: ModelConfig, layer: Layer) -> Model:
         fallbacks=config.fallbacks,
         context_fallbacks=config.context_fallbacks,
         policy_fallbacks=config.policy_fallbacks,
-        context=config.context,
+        context=_context(config, layer),
         capabilities=_capabilities(config.capabilities),
         price=_price(config.price),
         revision=_digest(*sorted(target.id for target in targets), *weights),
     )
+
+
+def _context(config: ModelConfig, layer: Layer) -> int | None:
+    """What others than the local engine bear is not known."""
+    if config.context is None and all(target.local for target in config.targets):
+        return layer.local_context
+    return config.context
 
 
 def _price(price: PriceConfig | None) -> TokenPrice | None:

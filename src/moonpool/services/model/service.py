@@ -55,6 +55,7 @@ class ModelService:
         log: FilteringBoundLogger,
         loaded: Mapping[str, str],
         allow_private: bool,
+        local_context: int | None = None,
     ) -> None:
         self._database = database
         self._outbox = outbox
@@ -62,6 +63,7 @@ class ModelService:
         self._log = log
         self._loaded = loaded
         self._allow_private = allow_private
+        self._local_context = local_context
         self._news = asyncio.Event()
         self._closing = False
 
@@ -108,7 +110,7 @@ class ModelService:
 
         Raises StartupError that names the place in the configuration.
         """
-        layer = Layer(added=False, loaded=self._loaded, allow_private=self._allow_private)
+        layer = self._layer(added=False)
         wanted: dict[str, Model] = {}
         for alias, config in models.items():
             try:
@@ -134,7 +136,7 @@ class ModelService:
 
         Raises BadRequest with the place that is wrong.
         """
-        layer = Layer(added=True, loaded=self._loaded, allow_private=self._allow_private)
+        layer = self._layer(added=True)
         model = resolve(alias, config, layer)
         now = self._clock.time()
         async with self._database.transaction() as connection:
@@ -180,6 +182,14 @@ class ModelService:
         self._outbox.notify()
         self._tell()
         self._log.info("model removed", model=alias, version=version, by=caller.user)
+
+    def _layer(self, *, added: bool) -> Layer:
+        return Layer(
+            added=added,
+            loaded=self._loaded,
+            allow_private=self._allow_private,
+            local_context=self._local_context,
+        )
 
     async def _replace_configured(
         self, connection: AsyncConnection, stored: Mapping[str, Entry], wanted: Mapping[str, Model]

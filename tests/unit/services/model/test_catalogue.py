@@ -46,6 +46,7 @@ async def test_without_configuration_there_is_the_packaged_model(make_parts, run
     (model,) = (await catalogue(service)).models
     assert model.id == DEFAULT_MODEL
     assert [(target.url, target.model) for target in model.targets] == [("", DEFAULT_MODEL)]
+    assert model.context == service.parts.config.engine.context
 
 
 async def test_openai_list_and_model(service) -> None:

@@ -146,3 +146,12 @@ def test_by_api_only_api_keys_can_be_sent_to_an_endpoint(name: str, allowed: boo
 def test_loaded_aliases() -> None:
     models = {"remote": config(), "tiny": config(TargetConfig(url=URL), TargetConfig(local="t.gguf"))}
     assert loaded_aliases(models) == {"tiny": "t.gguf"}
+
+
+def test_the_context_of_local_weights_is_that_of_the_engine() -> None:
+    file = Layer(added=False, loaded={"tiny": "1:2"}, local_context=4096)
+    local = TargetConfig(local="t.gguf")
+    assert resolve("tiny", config(local), file).context == 4096
+    assert resolve("tiny", config(local, context=512), file).context == 512
+    assert resolve("tiny", config(local, TargetConfig(url=URL)), file).context is None
+    assert resolve("tiny", config(TargetConfig(url=URL)), file).context is None
