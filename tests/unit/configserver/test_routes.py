@@ -11,6 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from prometheus_client import CollectorRegistry
 
+from harness.odd_requests import odd_requests
 from moonpool.adapters.database.sqlite import SqliteDatabase
 from moonpool.asgi.parts import Parts
 from moonpool.configserver.app import Setup, create
@@ -123,6 +124,13 @@ async def test_versions_that_cannot_be(client: Client, number: str) -> None:
     matched = await client("PUT", DOCUMENT, json={"content": {}}, headers={"if-match": number})
     assert matched.status_code in {400, 412}
     assert matched.json()["error"]["param"] == "if-match"
+
+
+async def test_no_request_is_a_failure_of_the_server(client: Client) -> None:
+    description = (await client("GET", "/internal/openapi.json")).json()
+    for odd in odd_requests(description, {"/admin/config/documents/{": "platform"}):
+        answer = await client(odd.method, odd.path, content=odd.body)
+        assert answer.status_code < 500, odd
 
 
 async def test_the_last_version_is_only_missing(client: Client) -> None:

@@ -9,6 +9,7 @@ import pytest
 import structlog
 from prometheus_client import CollectorRegistry
 
+from harness.odd_requests import odd_requests
 from moonpool.asgi.parts import Parts
 from moonpool.contracts import context
 from moonpool.contracts.clients import Clients
@@ -60,11 +61,11 @@ class Module:
         self.stage, self.app, self.events = stage, app, events
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://upgrade")
 
-    async def call(self, method: str, path: str, body: object = None, caller: Principal = ADMIN):
+    async def call(self, method: str, path: str, body: object = None, caller: Principal = ADMIN, raw=None):
         now = self.stage.clock.time()
         signed = context.sign(KEY, issuer="gateway", audience=UPGRADE, principal=caller, now=now)
         headers = {context.HEADER.decode(): signed.decode(), "content-type": "application/json"}
-        content = None if body is None else msgspec.json.encode(body)
+        content = raw if body is None else msgspec.json.encode(body)
         return await self.client.request(method, path, headers=headers, content=content)
 
     async def until(self, phase: str) -> UpgradeView:
@@ -222,3 +223,11 @@ async def test_only_admins(module: Module) -> None:
         body = {"service": "chat", "to": "v2"} if path == "/admin/upgrades" else {}
         answer = await module.call(route.method, path, body if route.method == "POST" else None, MEMBER)
         assert answer.status_code == 403, path
+
+
+async def test_no_request_is_a_failure_of_the_manager(module) -> None:
+    description = (await module.call("GET", "/internal/openapi.json")).json()
+    del description["paths"]["/admin/upgrades/watch"]  # half a minute for each
+    for odd in odd_requests(description, {}):
+        answer = await module.call(odd.method, odd.path, raw=odd.body)
+        assert answer.status_code < 500, odd
