@@ -15,6 +15,7 @@ import msgspec
 from moonpool.contracts.names import ONE_LINE
 from moonpool.core.errors import BadRequest
 from moonpool.openai import wellformed
+from moonpool.openai.choices import choices
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -64,7 +65,7 @@ def parse(schema: type[S], body: bytes, hints: Mapping[str, str] = HINTS) -> S:
         parsed: S = _decoder(schema).decode(body)
     except msgspec.ValidationError as error:
         wellformed.check(body)  # a duplicate key or a broken byte is the better explanation
-        raise invalid(error, hints) from None
+        raise invalid(error, {**_words(schema, error), **hints}) from None
     except UnicodeDecodeError:
         raise BadRequest("The body is not valid UTF-8.", code="invalid_encoding") from None
     except RecursionError:
@@ -131,6 +132,16 @@ def _hint(path: str, hints: Mapping[str, str]) -> str | None:
             return hints[name[1]]
         path = path[: name.start()].rstrip(".")
     return None
+
+
+def _words(schema: type[msgspec.Struct], error: msgspec.ValidationError) -> dict[str, str]:
+    """A hint for the field that takes another word."""
+    match = _PATH.match(str(error))
+    if match is None or not match["what"].startswith("Invalid enum value"):
+        return {}
+    path = (match["path"] or "").lstrip(".")
+    name, words = _LAST_NAME.search(path), choices(schema, path)
+    return {name[1]: f"Use one of {', '.join(words)}."} if name is not None and words else {}
 
 
 def _plain(what: str) -> str:
