@@ -82,7 +82,9 @@ def heading(record: "RequestRecord") -> str:
     moment = datetime.fromtimestamp(record.at).astimezone().isoformat(sep=" ", timespec="milliseconds")
     first = "" if record.first_byte_ms is None else f", first byte after {_ms(record.first_byte_ms)}"
     who = f"user {record.user} of {record.tenant}" if record.user else "nobody known"
-    release = f"{record.service}@{record.release}" if record.release else record.service or "the gateway"
+    release = f"{record.service}@{record.release}" if record.release else "the gateway"
+    if record.service and not record.release:
+        release += f", for {record.service}"
     lines = [
         f"{record.id}  {record.method} {record.route}  {record.status} {record.outcome}",
         f"{moment}  {_ms(record.duration_ms)}{first}, {record.bytes_out} bytes",

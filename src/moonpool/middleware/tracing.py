@@ -20,6 +20,7 @@ from moonpool.core.errors import InternalError, MoonpoolError
 from moonpool.core.handler import Handler
 from moonpool.core.message import Request, Response
 from moonpool.core.trace import parse
+from moonpool.middleware.blame import tell
 from moonpool.middleware.metrics import BUCKETS, Histogram, RequestMetrics
 from moonpool.middleware.recorder import Finished, Recorder
 from moonpool.middleware.release_stats import ReleaseStats
@@ -63,7 +64,7 @@ class Tracing:
             response = await next(ctx, request)
         except MoonpoolError as error:
             response = render_error(error)
-            ctx.decide("tracing", "error", error.detail)
+            tell(ctx, error)
         except Exception as error:  # noqa: BLE001 - the process boundary: the client gets an answer, we the traceback
             self._log.error("unforeseen error", request_id=ctx.request_id, exc_info=error)
             response = render_error(InternalError("the gateway failed unexpectedly"))
