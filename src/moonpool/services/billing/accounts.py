@@ -69,7 +69,8 @@ class Accounts:
         """Raises NotFound for an organisation that was never heard of."""
         async with self._database.snapshot() as connection:
             await organisations.check(connection, caller, organisation)
-        return self._view(organisation, await self._book(organisation))
+            book = (await ledger_store.books(connection, [organisation]))[organisation]
+        return self._view(organisation, book)
 
     async def add(self, caller: Principal, wished: NewCredit, asked: Asked | None = None) -> CreditView:
         """Once for one request and for one reference, however often they come.
