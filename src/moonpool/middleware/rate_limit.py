@@ -50,14 +50,15 @@ class RequestLimit:
         ctx.decisions.append(("rate_limit", "allow", "requests", ctx.clock.monotonic()))
         try:
             response = await next(ctx, request)
-        except BaseException:
+        except BaseException as error:
             limits.settle(verdict, 0)
+            _tell_of(error, ctx, verdict, plan.policy)
             raise
         if isinstance(response.body, Stream):
             response.body.on_settled(partial(_over, limits, verdict))
         else:
             limits.settle(verdict, 0)
-        _tell(response, verdict, plan.policy)
+        response.headers += _fields(verdict, plan.policy)
         return response
 
 
@@ -99,14 +100,15 @@ class TokenLimit:
             ctx.progress = partial(limits.use, verdict)
         try:
             response = await next(ctx, request)
-        except BaseException:
+        except BaseException as error:
             limits.settle(verdict, _used(ctx))
+            _tell_of(error, ctx, verdict, policy)
             raise
         if isinstance(response.body, Stream):
             response.body.on_settled(partial(_settled, limits, verdict, ctx))
         else:
             limits.settle(verdict, _used(ctx))
-        _tell(response, verdict, policy)
+        response.headers += _fields(verdict, policy)
         return response
 
 
@@ -122,14 +124,18 @@ def _used(ctx: Context) -> int:
     return 0 if usage is None else usage.prompt_tokens + usage.completion_tokens
 
 
-def _tell(response: Response, verdict: Verdict, policy: Field) -> None:
+def _fields(verdict: Verdict, policy: Field) -> tuple[Field, ...]:
     """draft-ietf-httpapi-ratelimit-headers-10, sections 3 and 4."""
     rate = verdict.tightest
     if rate is None:
-        response.headers.append(policy)
-    else:
-        field = rate.field % (verdict.remaining, int(verdict.reset + 0.999))
-        response.headers += (policy, (b"ratelimit", field))
+        return (policy,)
+    return (policy, (b"ratelimit", rate.field % (verdict.remaining, int(verdict.reset + 0.999))))
+
+
+def _tell_of(error: BaseException, ctx: Context, verdict: Verdict, policy: Field) -> None:
+    """For an error that is made an answer further out."""
+    if isinstance(error, Exception):
+        ctx.error_fields += _fields(verdict, policy)
 
 
 def _refusal(ctx: Context, verdict: Verdict, policy: Field) -> Response:
@@ -143,7 +149,7 @@ def _refusal(ctx: Context, verdict: Verdict, policy: Field) -> Response:
         response.headers.append((b"x-should-retry", b"false"))
     else:
         response.headers.append((b"retry-after-ms", b"%d" % math.ceil(verdict.wait * 1000)))
-    _tell(response, verdict, policy)
+    response.headers += _fields(verdict, policy)
     return response
 
 

@@ -64,10 +64,12 @@ class Tracing:
             response = await next(ctx, request)
         except MoonpoolError as error:
             response = render_error(error)
+            response.headers += ctx.error_fields
             tell(ctx, error)
         except Exception as error:  # noqa: BLE001 - the process boundary: the client gets an answer, we the traceback
             self._log.error("unforeseen error", request_id=ctx.request_id, exc_info=error)
             response = render_error(InternalError("the gateway failed unexpectedly"))
+            response.headers += ctx.error_fields
             ctx.decide("tracing", "error", type(error).__name__)
         except BaseException:  # cancelled: the client left before there was an answer
             ctx.flags.append(Flag.CLIENT_GONE)

@@ -14,7 +14,7 @@ from moonpool.contracts.usage import Usage
 from moonpool.core.body import Stream
 from moonpool.core.clock import ManualClock
 from moonpool.core.decisions import Flag
-from moonpool.core.errors import BadRequest, StreamStalled
+from moonpool.core.errors import BadRequest, StreamStalled, Throttled
 from moonpool.core.handler import Handler, chain
 from moonpool.core.message import Request, Response
 from moonpool.core.principal import ANONYMOUS
@@ -112,6 +112,16 @@ def test_where_they_apply(world: World) -> None:
     assert requests.applies(Route(method="GET", path="/", access=Access.PUBLIC))
     assert not requests.applies(Route(method="GET", path="/admin/requests", access=Access.ADMIN))
     assert not tokens.applies(Route(method="GET", path="/api/me", access=Access.KEY))
+
+
+@pytest.mark.parametrize("error", [BadRequest("no"), Throttled("later"), ValueError("a bug")])
+async def test_an_error_tells_it_too(world: World, error: Exception) -> None:
+    world.rules.update(limit(requests_per_minute=60, tokens_per_minute=1000, concurrent=4))
+    with pytest.raises(type(error)):
+        await world.ask(error)
+    fields = world.last.error_fields
+    assert [name for name, _ in fields] == [b"ratelimit-policy", b"ratelimit"] * 2
+    assert fields[3] == (b"ratelimit", b'"requests";r=59;t=1')
 
 
 async def test_an_answer_tells_where_its_caller_stands(world: World) -> None:

@@ -77,6 +77,13 @@ async def test_errors_become_answers(run, recorder) -> None:
     assert ctx.trace()[-1][:3] == ("tracing", "error", "no such thing")
 
 
+@pytest.mark.parametrize("error", [NotFound("gone"), ValueError("a bug")])
+async def test_an_error_s_answer_has_the_fields_that_filters_left_for_it(run, make_ctx, error) -> None:
+    ctx = make_ctx(error_fields=((b"ratelimit", b"x"), (b"ratelimit", b"y")))
+    _, response = await run(error, ctx=ctx)
+    assert [value for name, value in response.headers if name == b"ratelimit"] == [b"x", b"y"]
+
+
 async def test_a_bug_is_logged_and_not_shown(run, log) -> None:
     _, response = await run(ZeroDivisionError("secret detail"))
     assert response.status == 500
