@@ -62,7 +62,7 @@ class Context:
     limits: Any = None
     """The `middleware.limit_rules.Plan` of the first stage of limits, for the second."""
     error_fields: tuple[tuple[bytes, bytes], ...] = ()
-    """Header fields that the answer gets if it is to be an error's: who knew them had no answer to put them on."""
+    """Header fields that the answer gets if it is an error's: who knew them had no answer to put them on."""
     stale: Callable[[], Response] | None = None
     """Makes the answer of a cache entry that is past its freshness but may still be served when
     everything below fails. Left by the cache, called at most once."""
