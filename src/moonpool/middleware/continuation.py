@@ -188,6 +188,8 @@ def never(payload: ChatCompletionRequest | CompletionRequest) -> str | None:
     if isinstance(payload, ChatCompletionRequest):
         if payload.tools and payload.tool_choice != "none":
             return "tools"
+        if payload.functions and payload.function_call != "none":
+            return "tools"
         return None if payload.response_format in (None, TextFormat()) else "a response format"
     if len(payload.prompts()) > 1 or (payload.best_of or 1) > 1:
         return "several choices"

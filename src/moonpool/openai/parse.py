@@ -16,6 +16,8 @@ from moonpool.contracts.names import ONE_LINE
 from moonpool.core.errors import BadRequest
 from moonpool.openai import wellformed
 from moonpool.openai.choices import choices
+from moonpool.openai.kinds import kind_hint
+from moonpool.openai.places import with_keys
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -42,6 +44,15 @@ HINTS = {
     "encoding_format": "Use float or base64.",
     "dimensions": "Use a whole number, at least 1.",
     "content": "Use a text or a list of parts.",
+    "stream_options": 'Use an object like {"include_usage": true}.',
+    "tools": 'Send a list like [{"type": "function", "function": {"name": "…", "parameters": {…}}}].',
+    "functions": 'Send a list like [{"name": "…", "parameters": {…}}], or use tools.',
+    "function_call": 'Use none, auto, or {"name": "…"}.',
+    "prediction": 'Use an object like {"type": "content", "content": "…"}.',
+    "metadata": "Use an object of texts.",
+    "modalities": 'Use a list like ["text"].',
+    "thinking": 'Use an object like {"type": "enabled"}.',
+    "parameters": "Use an object, a JSON schema.",
 }
 
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at (?:`key` in )?`\$(?P<path>.*)`)?$", re.DOTALL)
@@ -65,7 +76,8 @@ def parse(schema: type[S], body: bytes, hints: Mapping[str, str] = HINTS) -> S:
         parsed: S = _decoder(schema).decode(body)
     except msgspec.ValidationError as error:
         wellformed.check(body)  # a duplicate key or a broken byte is the better explanation
-        raise invalid(error, {**_words(schema, error), **hints}) from None
+        told = with_keys(schema, body, str(error))
+        raise invalid(told, {**_words(schema, error), **hints}) from None
     except UnicodeDecodeError:
         raise BadRequest("The body is not valid UTF-8.", code="invalid_encoding") from None
     except RecursionError:
@@ -81,9 +93,9 @@ def parse(schema: type[S], body: bytes, hints: Mapping[str, str] = HINTS) -> S:
     return parsed
 
 
-def invalid(error: msgspec.ValidationError, hints: Mapping[str, str] = HINTS) -> BadRequest:
-    """A struct's mismatch in the client's terms."""
-    match = _PATH.match(str(error))
+def invalid(told: str, hints: Mapping[str, str] = HINTS) -> BadRequest:
+    """A struct's mismatch, `told` as msgspec does, in the client's terms."""
+    match = _PATH.match(told)
     assert match is not None
     return mismatch(match["what"], (match["path"] or "").lstrip("."), hints)
 
@@ -113,13 +125,19 @@ def mismatch(what: str, path: str, hints: Mapping[str, str]) -> BadRequest:
         f"Invalid value for {place}: {_plain(what)}.",
         code=_code(what),
         param=path or None,
-        hint=_hint(path, hints),
+        hint=_own_hint(path, hints) or kind_hint(what) or _hint(path, hints),
     )
 
 
 def _code(what: str) -> str:
     """A wrong kind of value reads "Expected `x`, got `y`"; all else is about the value."""
     return "invalid_type" if what.startswith("Expected") and ", got " in what else "invalid_value"
+
+
+def _own_hint(path: str, hints: Mapping[str, str]) -> str | None:
+    """That of the field itself, or of the list or mapping that it is an entry of."""
+    name = _LAST_NAME.search(path)
+    return None if name is None else hints.get(name[1])
 
 
 def _hint(path: str, hints: Mapping[str, str]) -> str | None:

@@ -13,14 +13,16 @@ from msgspec import Meta, Struct
 
 from moonpool.core.errors import BadRequest
 from moonpool.openai.formats import (
+    Function,
     JsonSchemaFormat,
+    NamedFunction,
     ResponseFormat,
     Tool,
     ToolChoice,
     check_json_schema,
     check_tools,
 )
-from moonpool.openai.messages import AssistantMessage, Message, ToolMessage, text_length
+from moonpool.openai.messages import AssistantMessage, Message, TextParts, ToolMessage, text_length
 
 ModelName = Annotated[str, Meta(min_length=1, max_length=256)]
 Temperature = Annotated[float, Meta(ge=0, le=2)]
@@ -50,6 +52,13 @@ class Thinking(Struct, frozen=True, omit_defaults=True, gc=False):
     type: Literal["enabled", "disabled", "auto"]
 
 
+class Prediction(Struct, frozen=True, omit_defaults=True, gc=False):
+    """Text that much of the answer is expected to be."""
+
+    type: Literal["content"]
+    content: str | TextParts
+
+
 class ChatCompletionRequest(Struct, frozen=True, omit_defaults=True, kw_only=True):
     model: ModelName
     messages: Annotated[list[Message], Meta(min_length=1)]
@@ -74,6 +83,14 @@ class ChatCompletionRequest(Struct, frozen=True, omit_defaults=True, kw_only=Tru
     parallel_tool_calls: bool | None = None
     reasoning_effort: str | None = None
     thinking: Thinking | None = None
+    functions: Annotated[list[Function], Meta(min_length=1, max_length=128)] | None = None
+    """With `function_call` the older form of tools."""
+    function_call: Literal["none", "auto"] | NamedFunction | None = None
+    modalities: list[str] | None = None
+    prediction: Prediction | None = None
+    audio: dict[str, object] | None = None
+    web_search_options: dict[str, object] | None = None
+    verbosity: str | None = None
     metadata: dict[str, str] | None = None
     store: bool | None = None
     service_tier: str | None = None
@@ -93,7 +110,14 @@ class ChatCompletionRequest(Struct, frozen=True, omit_defaults=True, kw_only=Tru
     @property
     def open_ended(self) -> bool:
         """Whether there is JSON in it whose depth this schema does not bound."""
-        return not (self.tools is None and self.response_format is None and self.tool_choice is None)
+        return not (
+            self.tools is None
+            and self.response_format is None
+            and self.tool_choice is None
+            and self.functions is None
+            and self.audio is None
+            and self.web_search_options is None
+        )
 
     def characters(self) -> int:
         return sum([text_length(message) for message in self.messages])

@@ -51,7 +51,7 @@ def test_words_of_a_path(path: str, words: list[str]) -> None:
         (b'{"colour": "pink"}', "Use one of red, blue."),
         (b'{"parts": [{}, {"kind": "c"}]}', "Use one of a, b."),
         (b'{"several": ["red", "pink"]}', "Use one of red, blue."),
-        (b'{"free": 1}', None),
+        (b'{"free": 1}', "Use a text."),
     ],
 )
 def test_a_refusal_names_them(body: bytes, hint: str | None) -> None:

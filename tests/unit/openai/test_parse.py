@@ -196,3 +196,54 @@ def test_many_tokens_are_one_input() -> None:
     assert len(request.inputs()) == 1
     assert request.characters() == 12_000
     assert request.stream is False
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tools",
+        "user",
+        "metadata",
+        "store",
+        "logprobs",
+        "stream_options",
+        "parallel_tool_calls",
+        "reasoning_effort",
+        "functions",
+        "function_call",
+        "modalities",
+        "prediction",
+        "audio",
+        "verbosity",
+        "web_search_options",
+        "service_tier",
+        "thinking",
+    ],
+)
+def test_a_known_field_of_the_wrong_type_is_refused_with_a_hint(name: str) -> None:
+    error = refused(**{name: 1.5})
+    assert (error.param, error.code) == (name, "invalid_type")
+    assert error.hint
+
+
+def test_the_key_of_a_mapping_is_named() -> None:
+    error = refused(metadata={"a": "x", "b": 1})
+    assert error.param == 'metadata["b"]'
+    assert error.hint
+    assert refused(logit_bias={"7": "x"}).param == 'logit_bias["7"]'
+
+
+def test_a_field_inside_has_its_own_hint() -> None:
+    error = refused(tools=[{"type": "function", "function": {"name": 1}}])
+    assert (error.param, error.hint) == ("tools[0].function.name", "Use a text.")
+
+
+def test_the_older_names_of_tools_are_accepted() -> None:
+    request = chat(
+        functions=[{"name": "f", "parameters": {"type": "object"}}],
+        function_call={"name": "f"},
+        modalities=["text"],
+        prediction={"type": "content", "content": [{"type": "text", "text": "x"}]},
+        audio={"voice": "alloy", "format": "wav"},
+    )
+    assert request.functions is not None

@@ -191,7 +191,14 @@ def test_only_the_fields_that_say_so_leave_depth_open() -> None:
         for field in msgspec.inspect.type_info(ChatCompletionRequest).fields
         if _open_ended(field.type, set())
     }
-    assert fields == {"tools", "tool_choice", "response_format"}
+    assert fields == {
+        "tools",
+        "tool_choice",
+        "response_format",
+        "functions",
+        "audio",
+        "web_search_options",
+    }
     for schema in (CompletionRequest, EmbeddingRequest):
         assert not _open_ended(msgspec.inspect.type_info(schema), set())
 
