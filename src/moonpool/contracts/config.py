@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from moonpool.contracts.money import PriceConfig
+from moonpool.contracts.names import END
 from moonpool.contracts.resilience import PositiveInt as PositiveInt
 from moonpool.contracts.resilience import ResilienceConfig
 from moonpool.contracts.route_policy import RoutePolicy
@@ -125,7 +126,7 @@ class BillingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """`overdraft` is in the currency: how far below zero a balance may go. Without `enforce` usage is priced
     and booked, and nobody is refused. Nothing of it matters as long as no model has a price."""
 
-    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] = "USD"
+    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}" + END)] = "USD"
     """ISO 4217; a name only: nothing is converted."""
     overdraft: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     enforce: bool = True

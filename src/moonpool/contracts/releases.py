@@ -22,18 +22,19 @@ from msgspec import Meta
 from moonpool.contracts.config import SERVICES, EngineConfig, LimitConfig, ModelConfig, PositiveInt
 from moonpool.contracts.manifest import Manifest
 from moonpool.contracts.money import PriceConfig, token_price
+from moonpool.contracts.names import END
 from moonpool.contracts.usage import TokenPrice
 
 GATEWAY = "gateway"
 MODULES = (*SERVICES, GATEWAY)
 """What can have releases."""
-LABEL = r"^[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?$"
+LABEL = r"^[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?" + END
 Label = Annotated[str, Meta(pattern=LABEL)]
 """Lower case, digits, dot, dash and underscore between; at most 63 characters: it is part of file names,
 header values, metric labels and, elsewhere, of Kubernetes labels."""
 FIRST = "v1"
 """The label of what runs when no release was ever added: this package as it is configured."""
-Variable = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+Variable = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}" + END)]
 Text = Annotated[str, Meta(min_length=1, max_length=4096)]
 
 

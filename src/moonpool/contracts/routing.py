@@ -13,12 +13,13 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from moonpool.contracts.names import END
 from moonpool.contracts.releases import Label
 
 FULL = 10_000
 """Basis points, and buckets: 1 is 0.01 % of the traffic."""
 BasisPoints = Annotated[int, Meta(ge=0, le=FULL)]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}" + END)]
 REQUEST_HEADER = b"x-moonpool-release"
 """`inference@v2`, several with commas: which release a client asks for, written as answers name theirs."""
 CONVERSATION = "conversation_id"

@@ -6,10 +6,12 @@ import msgspec
 import pytest
 
 from moonpool.contracts.names import ONE_LINE
+from moonpool.contracts.releases import Label, Variable
+from moonpool.contracts.routing import Name
 from moonpool.core.errors import BadRequest
 from moonpool.openai.parse import parse
 from moonpool.services.billing.schema import NewCredit
-from moonpool.services.chat.schema import NewConversation
+from moonpool.services.chat.schema import MessageId, NewConversation
 from moonpool.services.training.schema import NewJob
 
 ODD = ["\0", "a\0b", "a\n", "\r", "\t", "\x1b[2J", "\x7f", "\x9b", "a\u2028b"]
@@ -50,3 +52,13 @@ def test_a_name_that_is_none_is_refused_in_words() -> None:
     told = refused.value
     assert (told.param, told.code) == ("title", "invalid_value")
     assert "one line of text without control characters" in told.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [(Label, "v2"), (Name, "beta"), (Variable, "API_KEY"), (MessageId, "msg_" + "0" * 26)],
+)
+def test_a_word_ends_where_its_text_does(kind: object, text: str) -> None:
+    assert msgspec.convert(text, kind) == text  # type: ignore[call-overload]
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(f"{text}\n", kind)  # type: ignore[call-overload]

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from moonpool.contracts.asked import Asked
-from moonpool.contracts.names import ONE_LINE
+from moonpool.contracts.names import END, ONE_LINE
 from moonpool.contracts.usage import Usage
 
 Title = Annotated[str, Meta(min_length=1, max_length=200, pattern=ONE_LINE)]
@@ -84,7 +84,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 Ended = Literal["completed", "failed", "cancelled", "interrupted"]
 """The states of Status that an answer had elsewhere can be in."""
-MessageId = Annotated[str, Meta(pattern=r"^msg_[0-9a-z]{26}$")]
+MessageId = Annotated[str, Meta(pattern=r"^msg_[0-9a-z]{26}" + END)]
 
 
 class Exchange(msgspec.Struct, frozen=True, kw_only=True):

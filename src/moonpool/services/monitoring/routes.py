@@ -8,6 +8,7 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.types import ControllerRouterHandler
 
 from moonpool.asgi.caller import Caller
+from moonpool.contracts.names import END
 from moonpool.contracts.requests import RequestRecord
 from moonpool.core.clock import Clock
 from moonpool.core.decisions import Flag
@@ -20,7 +21,7 @@ from moonpool.services.monitoring.summary import summarise
 
 CallerOf = NamedDependency[Caller]
 Limit = Annotated[int, QueryParameter(ge=1, le=500)]
-Status = Annotated[str | None, QueryParameter(pattern=r"^([1-5]xx|[1-5][0-9][0-9])$")]
+Status = Annotated[str | None, QueryParameter(pattern=r"^([1-5]xx|[1-5][0-9][0-9])" + END)]
 Minutes = Annotated[float, QueryParameter(gt=0, le=1440)]
 Text = FromQuery[str | None]
 
