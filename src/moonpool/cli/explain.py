@@ -139,7 +139,7 @@ def bar(start: float, end: float, total: float, width: int = WIDTH) -> str:
 
 def _result(attempt: "AttemptRecord") -> str:
     if attempt.error is not None:
-        return attempt.error
+        return attempt.error.partition(". ")[0]  # what to do about it stands in the decision beside it
     return "no answer" if attempt.status is None else str(attempt.status)
 
 

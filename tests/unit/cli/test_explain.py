@@ -4,6 +4,7 @@ import io
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -139,3 +140,16 @@ def test_json_is_the_record(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     monkeypatch.setattr(api_module, "Api", lambda _: FakeApi(RECORD))
     explain_module.explain("req_1", as_json=True)
     assert json.loads(capsys.readouterr().out)["attempts"][0]["error"] == "reset"
+
+
+def test_who_answered() -> None:
+    assert "answered by inference@v1, asked" in heading(RECORD)
+    nobody = msgspec.structs.replace(RECORD, release="")
+    assert "answered by the gateway, for inference, asked" in heading(nobody)
+    assert "answered by the gateway, asked" in heading(msgspec.structs.replace(nobody, service=""))
+
+
+def test_what_to_do_about_a_failed_attempt_is_told_once_not_in_its_narrow_column() -> None:
+    failed = msgspec.structs.replace(RECORD.attempts[0], error="it refused the key. Set the variable.")
+    table = waterfall(msgspec.structs.replace(RECORD, attempts=(failed,)))
+    assert "it refused the key" in [str(cell) for cell in table.columns[2].cells]
