@@ -10,9 +10,11 @@ import msgspec
 
 from moonpool.contracts.money import PriceConfig
 from moonpool.contracts.names import END
+from moonpool.contracts.resilience import LARGEST_COUNT, NotNegative, ResilienceConfig
 from moonpool.contracts.resilience import PositiveInt as PositiveInt
-from moonpool.contracts.resilience import ResilienceConfig
 from moonpool.contracts.route_policy import RoutePolicy
+
+MOST_WEIGHT = 1_000_000
 
 
 class TargetConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,8 +25,8 @@ class TargetConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     local: str = ""
     model: str = ""
     api_key_env: str = ""
-    priority: Annotated[int, msgspec.Meta(ge=0)] = 0
-    weight: Annotated[int, msgspec.Meta(ge=0)] = 1
+    priority: Annotated[int, msgspec.Meta(ge=0, le=MOST_WEIGHT)] = 0
+    weight: Annotated[int, msgspec.Meta(ge=0, le=MOST_WEIGHT)] = 1
     continuation: Literal["prefix", "final", "none"] = "final"
     """How this endpoint is asked to go on with an answer that broke off elsewhere, which it is given as the
     beginning of the assistant's message: with `"prefix": true` on it (DeepSeek, below /beta), with
@@ -72,9 +74,9 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     workers: PositiveInt = 1
     tls_certificate: str = ""
     tls_key: str = ""
-    drain_seconds: Annotated[float, msgspec.Meta(ge=0)] = 30.0
+    drain_seconds: NotNegative = 30.0
     """For what is under way, in every module, when the platform ends."""
-    replaced_drain_seconds: Annotated[float, msgspec.Meta(ge=0)] = 900.0
+    replaced_drain_seconds: NotNegative = 900.0
     """The same where another instance has taken over, never less than `drain_seconds`: as long as an answer
     may take to begin (services/inference/manifest.py)."""
     max_active_requests: PositiveInt = 4096
@@ -93,7 +95,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """The local engine. `threads` 0: chosen from the machine's cores."""
 
     slots: PositiveInt = 4
-    queue: Annotated[int, msgspec.Meta(ge=0)] = 64
+    queue: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_COUNT)] = 64
     context: PositiveInt = 4096
     """Tokens of context a slot has."""
     threads: Annotated[int, msgspec.Meta(ge=0)] = 0

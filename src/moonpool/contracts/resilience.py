@@ -7,9 +7,13 @@ from typing import Annotated
 
 import msgspec
 
-PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+LARGEST_COUNT = 2**53
+"""Up to here numbers of all kinds are exact, JavaScript's (the console's) included."""
+LONGEST = 365 * 86_400.0
+"""Seconds. What is meant to last for ever may as well last a year; clocks overflow beyond."""
+PositiveInt = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_COUNT)]
+Positive = Annotated[float, msgspec.Meta(gt=0, le=LONGEST)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0, le=LONGEST)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Jitter = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
@@ -107,6 +111,6 @@ class ResilienceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     hedge: HedgePolicy = HedgePolicy()
     timeouts: ModelTimeouts = ModelTimeouts()
     restart: RestartPolicy = RestartPolicy()
-    overprovisioning: Annotated[float, msgspec.Meta(ge=1)] = 1.4
+    overprovisioning: Annotated[float, msgspec.Meta(ge=1, le=1000)] = 1.4
     """How much more than its share the healthy part of a tier is trusted to bear before requests spill over
     to the next one (Envoy's factor)."""

@@ -7,7 +7,6 @@ What is followed while the platform runs: `models` (but weights that were never 
 starts.
 """
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
@@ -223,10 +222,6 @@ def _gateway(gateway: GatewayConfig, *, shared_cache: bool) -> Iterator[Problem]
         yield Problem(
             ("gateway", given), f"{given} is given without {missing}", "Give both for TLS, or none."
         )
-    for name in ("drain_seconds", "replaced_drain_seconds"):
-        if not math.isfinite(getattr(gateway, name)):
-            path: Path = ("gateway", name)
-            yield Problem(path, "draining must come to an end", "Give a number of seconds.")
     if gateway.workers > 1 and not shared_cache:
         yield Problem(
             ("gateway", "workers"),

@@ -13,7 +13,10 @@ from moonpool.contracts.config import (
     TargetConfig,
     TelemetryConfig,
 )
-from moonpool.contracts.documents.platform import check, find_cycle
+from moonpool.contracts.documents.diff import with_value
+from moonpool.contracts.documents.place import Document
+from moonpool.contracts.documents.platform import PLATFORM, check, find_cycle
+from moonpool.contracts.documents.validation import DocumentFault, validate
 
 URL = "http://127.0.0.1:9100/v1"
 
@@ -77,16 +80,6 @@ TARGET = ("models", "a", "targets", 0)
             "without tls_certificate",
         ),
         (PlatformConfig(gateway=GatewayConfig(workers=2)), ("gateway", "workers"), "cache"),
-        (
-            PlatformConfig(gateway=GatewayConfig(drain_seconds=math.inf)),
-            ("gateway", "drain_seconds"),
-            "end",
-        ),
-        (
-            PlatformConfig(gateway=GatewayConfig(replaced_drain_seconds=math.inf)),
-            ("gateway", "replaced_drain_seconds"),
-            "end",
-        ),
         (PlatformConfig(telemetry=TelemetryConfig(log_level="x")), ("telemetry", "log_level"), "x"),
     ],
 )
@@ -118,3 +111,25 @@ def test_cycles(graph: dict[str, tuple[str, ...]], cycle: list[str]) -> None:
     found = find_cycle(graph)
     assert set(found) == set(cycle)
     assert all(following in graph[name] for name, following in zip(found, found[1:] + found[:1], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("gateway", "drain_seconds"), math.inf),
+        (("gateway", "replaced_drain_seconds"), math.nan),
+        (("resilience", "breaker", "open_first"), 1e308),
+        (("resilience", "retry", "attempts"), 10**20),
+        (("resilience", "overprovisioning"), 1e300),
+        (("models", "m", "targets", 0, "weight"), 10**20),
+        (("models", "m", "targets", 0, "priority"), 10**20),
+        (("engine", "queue"), 10**20),
+        (("limits", "default", "tokens_per_minute"), 10**20),
+    ],
+)
+def test_no_number_is_beyond_all_sense(path: tuple[str | int, ...], value: float) -> None:
+    targets = [{"url": "http://127.0.0.1:9/v1"}]
+    content = with_value({"models": {"m": {"targets": targets}}}, path, value)
+    with pytest.raises(DocumentFault) as fault:
+        validate(Document("platform", content), PLATFORM)
+    assert fault.value.path == path
