@@ -2,6 +2,7 @@
 endpoint, or stays behind."""
 
 import asyncio
+import gzip
 import json
 import re
 import socket
@@ -119,6 +120,47 @@ def test_nonsense_in_known_fields_is_no_failure(stage: Siege, fields: dict[str, 
     else:
         assert answer.status == 200
     assert answer.headers["x-request-id"].startswith("req_") or answer.headers["x-request-id"].isalnum()
+
+
+# ── bodies for services ────────────────────────────────────────────────────────────────────────────
+
+DEEP = b'{"bogus":' + b"[" * 3000 + b"]" * 3000 + b"}"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/conversations"),
+        ("POST", "/api/auth/keys"),
+        ("PATCH", "/api/users/me"),
+        ("POST", "/v1/fine_tuning/jobs"),
+    ],
+)
+def test_nobody_takes_a_service_from_the_others(stage: Siege, method: str, path: str) -> None:
+    """Five failures in a row would open its breaker."""
+    for body, code in (
+        (DEEP, "nesting_too_deep"),
+        (b'{"a":1,"a":2}', "duplicate_key"),
+        (b"{", "invalid_json"),
+    ):
+        for _ in range(6):
+            refused = stage.platform.request(method, path, body, key=stage.member)
+            assert told(refused, 400)["code"] == code
+    packed = stage.platform.request(
+        method, path, gzip.compress(b"{}"), key=stage.member, headers={"Content-Encoding": "gzip"}
+    )
+    assert told(packed, 400)["code"] == "unsupported_content_encoding"
+    served = stage.platform.request(method, path, {"bogus": 1}, key=stage.member)
+    assert told(served, 400)["code"] in {"unknown_parameter", "missing_required_parameter"}
+
+
+@pytest.mark.parametrize(
+    "path", ["documents/platform?version=", "diff/platform?old=", "history/platform?before=", "audit?before="]
+)
+def test_nobody_takes_the_configuration_from_the_others(stage: Siege, path: str) -> None:
+    for _ in range(6):
+        told(stage.platform.request("GET", f"/admin/config/{path}{'9' * 23}"), 400)
+    assert stage.platform.request("GET", "/admin/config/documents/platform").status == 200
 
 
 # ── fields and framing ─────────────────────────────────────────────────────────────────────────────
