@@ -12,6 +12,8 @@ from moonpool.core.principal import KeyLimits, Role
 from moonpool.services.auth.store import StoredKey
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=ONE_LINE)]
+Bound = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+"""As wide as the columns."""
 
 
 class BudgetWish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,13 +41,21 @@ class ChangeBudget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     budget: BudgetWish | None
 
 
+class LimitsWish(KeyLimits, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A misspelled limit would be none."""
+
+    requests_per_minute: Bound | None = None
+    tokens_per_minute: Bound | None = None
+    concurrent: Bound | None = None
+
+
 class CreateKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything left out is as the creating key has it; `role` is then at most member."""
 
     name: Name = "key"
     role: Role | None = None
     scopes: tuple[str, ...] | None = None
-    limits: KeyLimits = KeyLimits()
+    limits: LimitsWish = LimitsWish()
     expires_at: float | None = None
     budget: BudgetWish | None = None
 

@@ -33,7 +33,7 @@ class Hyperparameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     learning_rate_multiplier: Auto | Annotated[float, Meta(gt=0, le=10)] = "auto"
 
 
-class Supervised(msgspec.Struct, frozen=True, kw_only=True):
+class Supervised(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     hyperparameters: Hyperparameters = Hyperparameters()
 
 

@@ -236,6 +236,8 @@ async def test_revoked_keys_are_listed_on_request(service, owner) -> None:
         b'{"name": "\\u0000"}',
         b'{"name": "a\\n"}',
         b'{"limits": {"concurrent": -1}}',
+        b'{"limits": {"concurrent": 2147483648}}',
+        b'{"limits": {"concurent": 1}}',
     ],
 )
 async def test_bad_input_is_answered_with_the_error_object(service, owner, body) -> None:
