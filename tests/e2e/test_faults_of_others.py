@@ -122,7 +122,7 @@ def sdk(faulty: Platform) -> Iterator[OpenAI]:
         ("foreign", "answer is no", "5"),
         ("empty", "answer is no", "5"),
         ("closing", "closed the connection", "5"),
-        ("refused", "cannot connect", "5"),
+        ("refused", "cannot be reached", "5"),
     ],
 )
 def test_an_endpoint_that_fails_is_told_as_an_error_object(
