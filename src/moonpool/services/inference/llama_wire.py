@@ -302,7 +302,7 @@ def _unsupported(message: str, schema: str | None) -> BadRequest:
         )
     if "invalid tokens" in message:
         return BadRequest(
-            "The prompt has tokens that this model does not know.",
+            "There are tokens in it that this model does not know.",
             code="invalid_value",
             param="prompt",
             hint="Send the text, or token ids of this model's own vocabulary.",

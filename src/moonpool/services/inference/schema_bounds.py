@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from moonpool.core.errors import BadRequest
-from moonpool.services.inference.schema_pattern import optional_pieces
+from moonpool.services.inference.schema_pattern import optional_pieces, repetitions
 
 Schema = Mapping[str, object]
 
@@ -27,6 +27,10 @@ MOST_PIECES = 24
 MOST_DEPTH = 64
 """Schemas within each other, those that are referred to included."""
 MOST_SCHEMAS = 20_000
+MOST_REPETITIONS = 200_000
+"""By `maxLength`, `maxItems` and patterns: each is written out in the grammar, in 300 bytes of memory."""
+WRITTEN_OUT = 2000
+"""llama.cpp's MAX_REPETITION_THRESHOLD: more than these are not written out, but for ever."""
 LARGEST = 2**63 - 1
 """What the bounds of a whole number are read as."""
 
@@ -43,6 +47,7 @@ class SchemaBounds:
 
     def __init__(self) -> None:
         self._properties = self._values = self._characters = self._squares = self._schemas = 0
+        self._repetitions = 0
 
     def check(self, schema: Schema, param: str) -> None:
         """Raises BadRequest that names `param`."""
@@ -65,6 +70,10 @@ class SchemaBounds:
                 param,
                 "List them in `required`, or spread them over smaller schemas.",
             )
+
+    def add_repetitions(self, count: int, param: str) -> None:
+        self._repetitions += count
+        _at_most(self._repetitions, MOST_REPETITIONS, "repetitions (by maxLength, maxItems, patterns)", param)
 
     def add_names(self, names: Sequence[str], param: str) -> None:
         self._characters += sum(map(len, names))
@@ -111,6 +120,7 @@ class _Walk:
             self._param, properties=len(properties), optional=len(_optional(schema)), values=values
         )
         self._bounds.add_names(list(properties), self._param)
+        self._bounds.add_repetitions(_repetitions(schema), self._param)
         kinds = _listed(schema, "type") or [schema.get("type")]
         if any(kind in kinds[:place] for place, kind in enumerate(kinds)):
             raise self._refused("a 'type' of it lists the same twice", "Leave one of them out.")
@@ -199,6 +209,14 @@ def _inside(schema: Schema) -> Iterator[object]:
         found = schema.get(name)
         yield from found if isinstance(found, list) else [found]
     yield schema.get("additionalProperties")
+
+
+def _repetitions(schema: Schema) -> int:
+    named = [schema.get(name) for name in ("minLength", "maxLength", "minItems", "maxItems")]
+    pattern = schema.get("pattern")
+    counts = [count for count in named if isinstance(count, int)]
+    counts += repetitions(pattern) if isinstance(pattern, str) else []
+    return sum(count for count in counts if count <= WRITTEN_OUT)
 
 
 def _named(schema: Schema, name: str) -> Mapping[str, object]:

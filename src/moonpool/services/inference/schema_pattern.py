@@ -2,7 +2,7 @@
 
 import re
 
-_PART = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|\(\?[:=!<]*|[()|?*+]|\{\d*(?:,\d*)?\}|.", re.DOTALL)
+_PART = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]?|\(\?[:=!<]*|[()|?*+]|\{\d{0,9}(?:,\d{0,9})?\}|.", re.DOTALL)
 _TIMES = re.compile(r"\{(?P<least>\d*)(?P<comma>,?)(?P<most>\d*)\}")
 FOR_EVER = 8
 """Repetitions that an unbounded one of a group counts for."""
@@ -31,6 +31,12 @@ def optional_pieces(pattern: str) -> int:
         else:
             last = 0
     return sum(groups)
+
+
+def repetitions(pattern: str) -> list[int]:
+    """How often its pieces may be repeated, where that is a number."""
+    found = (_TIMES.fullmatch(part) for part in _PART.findall(pattern))
+    return [max(int(times["least"] or 0), int(times["most"] or 0)) for times in found if times]
 
 
 def _repeated(pieces: int, quantifier: str) -> int:

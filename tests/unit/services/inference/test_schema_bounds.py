@@ -66,6 +66,7 @@ GOOD = {
     "few levels": fan(5),
     "address": holding({"type": "string", "pattern": r"^[a-zA-Z0-9._%+-]{1,64}@[a-z0-9.-]+\.[a-z]{2,}$"}),
     "integer": holding({"type": "integer", "minimum": -(2**63) + 1, "maximum": 2**63 - 1}),
+    "a long text": holding({"type": "string", "maxLength": 1_000_000}),
     "number": holding({"type": "number", "maximum": 1e30}),
     "odd": {"properties": 1, "required": "a", "anyOf": [1, True], "items": [None], "type": 4, "$defs": []},
 }
@@ -91,6 +92,14 @@ BAD = {
         "levels deep",
     ),
     "pattern": (holding({"type": "string", "pattern": "^" + "[a-z]?" * 25 + "$"}), "25 optional pieces"),
+    "lengths": (
+        {"type": "object", "properties": {str(n): {"type": "string", "maxLength": 2000} for n in range(101)}},
+        "200000 repetitions",
+    ),
+    "pattern's lengths": (
+        holding(either(*({"type": "string", "pattern": "^a{0,2000}b{2}$"} for _ in range(100)))),
+        "200000 repetitions",
+    ),
     "integer": (holding({"type": "integer", "minimum": -1e30}), "64 bits"),
     "kinds": (holding({"type": ["array", "array"]}), "the same twice"),
 }
@@ -132,6 +141,8 @@ def test_the_schemas_of_one_request_count_together() -> None:
         ("(a?){3,}", 9),
         ("(?:a?b){2}", 2),
         ("((", 0),
+        ("[a?" * 100_000, 0),
+        ("a{" + "9" * 5000 + "}?", 1),
         (")*(", 1),
         (r"^((25[0-5]|2[0-4]\d|[01]?\d\d?)\.){3}(25[0-5]|2[0-4]\d|[01]?\d\d?)$", 8),
     ],
