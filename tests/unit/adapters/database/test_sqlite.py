@@ -93,9 +93,7 @@ async def test_writing_in_a_snapshot_is_the_callers_mistake(database: SqliteData
 
 
 @pytest.mark.parametrize("value", [2**63, -(2**63) - 1, "\ud800"])
-async def test_what_no_column_holds_is_the_request_s_fault(
-    database: SqliteDatabase, value: object
-) -> None:
+async def test_what_no_column_holds_is_the_request_s_fault(database: SqliteDatabase, value: object) -> None:
     for view in (database.snapshot, database.transaction):
         with pytest.raises(BadRequest, match="range"):
             async with view() as connection:
