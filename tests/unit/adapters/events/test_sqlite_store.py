@@ -137,3 +137,15 @@ def test_a_file_that_is_no_log_is_refused(path: Path) -> None:
     path.write_bytes(b"something else entirely" * 100)
     with pytest.raises(StartupError, match="cannot be opened"):
         Store(path, partitions=4, retention=KEEP_NOTHING)
+
+
+def test_who_consumes_moves_the_log_into_the_database_and_not_who_appends(store: Store, path: Path) -> None:
+    """It takes milliseconds, which an appending gateway's clients would wait for."""
+    consumer = member(store)
+    small = path.stat().st_size
+    for _ in range(10):
+        append(store, 10, size=60_000)  # 150 pages
+    assert path.stat().st_size == small
+    assert consumer.poll(10, 1)
+    consumer.commit()
+    assert path.stat().st_size > small + 5_000_000
