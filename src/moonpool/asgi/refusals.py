@@ -28,7 +28,7 @@ from moonpool.core.errors import (
     Unprocessable,
 )
 from moonpool.openai import wellformed
-from moonpool.openai.parse import HINTS, mismatch, parse
+from moonpool.openai.parse import HINTS, mismatch, missing, parse
 
 _HINTS = {name: HINTS[name] for name in ("model", "stream", "temperature", "max_tokens")}
 """Where a field means here what it means to models."""
@@ -80,7 +80,7 @@ def _parameter(error: ValidationException) -> BadRequest:
         if name == _BODY:
             return wellformed.missing()
         return mismatch(str(first.get("message", error.detail)), name, {})
-    missing = _MISSING.match(error.detail)
-    if missing is not None:
-        return mismatch(f"Object missing required field `{missing['name']}`", "", {})
+    lacking = _MISSING.match(error.detail)
+    if lacking is not None:
+        return missing(lacking["name"], {})
     return BadRequest(error.detail, code="invalid_value")

@@ -95,25 +95,35 @@ def parse(schema: type[S], body: bytes, hints: Mapping[str, str] = HINTS) -> S:
 
 def invalid(told: str, hints: Mapping[str, str] = HINTS) -> BadRequest:
     """A struct's mismatch, `told` as msgspec does, in the client's terms."""
+    what, path = _apart(told)
+    return mismatch(what, path, hints)
+
+
+def _apart(told: str) -> tuple[str, str]:
+    """What is wrong, and where; "" is the whole body."""
     match = _PATH.match(told)
     assert match is not None
-    return mismatch(match["what"], (match["path"] or "").lstrip("."), hints)
+    return match["what"], (match["path"] or "").lstrip(".")
+
+
+def missing(path: str, hints: Mapping[str, str]) -> BadRequest:
+    """For a parameter that has to be there."""
+    return BadRequest(
+        f"Missing required parameter: '{path}'.",
+        code="missing_required_parameter",
+        param=path,
+        hint=_hint(path, hints),
+    )
 
 
 def mismatch(what: str, path: str, hints: Mapping[str, str]) -> BadRequest:
     """`what` in the words of msgspec, for the value at `path`; "" is the whole body."""
-    missing = _MISSING.match(what)
-    if missing is not None:
-        path = f"{path}.{missing['name']}" if path else missing["name"]
-        return BadRequest(
-            f"Missing required parameter: '{path}'.",
-            code="missing_required_parameter",
-            param=path,
-            hint=_hint(path, hints),
-        )
+    lacking = _MISSING.match(what)
+    if lacking is not None:
+        return missing(_inside(path, lacking["name"]), hints)
     unknown = _UNKNOWN.match(what)
     if unknown is not None:
-        path = f"{path}.{unknown['name']}" if path else unknown["name"]
+        path = _inside(path, unknown["name"])
         return BadRequest(
             f"There is no parameter '{path}' here.",
             code="unknown_parameter",
@@ -127,6 +137,10 @@ def mismatch(what: str, path: str, hints: Mapping[str, str]) -> BadRequest:
         param=path or None,
         hint=_own_hint(path, hints) or kind_hint(what) or _hint(path, hints),
     )
+
+
+def _inside(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
 
 
 def _code(what: str) -> str:
@@ -154,10 +168,9 @@ def _hint(path: str, hints: Mapping[str, str]) -> str | None:
 
 def _words(schema: type[msgspec.Struct], error: msgspec.ValidationError) -> dict[str, str]:
     """A hint for the field that takes another word."""
-    match = _PATH.match(str(error))
-    if match is None or not match["what"].startswith("Invalid enum value"):
+    what, path = _apart(str(error))
+    if not what.startswith("Invalid enum value"):
         return {}
-    path = (match["path"] or "").lstrip(".")
     name, words = _LAST_NAME.search(path), choices(schema, path)
     return {name[1]: f"Use one of {', '.join(words)}."} if name is not None and words else {}
 
@@ -166,5 +179,5 @@ def _plain(what: str) -> str:
     """msgspec's words without its notation."""
     if what == _NO_NAME:
         return "expected one line of text without control characters"
-    text = what.replace("`", "").replace("array", "list").replace("null", "null")
+    text = what.replace("`", "").replace("array", "list")
     return text[:1].lower() + text[1:]
