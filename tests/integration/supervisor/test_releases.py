@@ -168,6 +168,16 @@ async def test_an_instance_drains_at_its_own_pace(platform, shelve, fleet, until
         assert not psutil.pid_exists(first.pid)
 
 
+async def replace_busy(supervisor, fleet, until):
+    """v2 serves, and v1 drains with two streams that last a minute."""
+    (old,) = of(supervisor, "v1")[-1:]
+    await fleet.ensure("beta", "v2", 1)
+    await until(lambda: [one.state for one in of(supervisor, "v2")] == ["ready"])
+    await fleet.remove("beta", "v1")
+    await until(lambda: "2 requests to end" in [one.reason for one in of(supervisor, "v1")])
+    return old
+
+
 @pytest.mark.slow
 async def test_what_was_replaced_has_long_and_the_end_of_the_platform_cuts_it(
     platform, shelve, fleet, until, behave
@@ -175,11 +185,7 @@ async def test_what_was_replaced_has_long_and_the_end_of_the_platform_cuts_it(
     shelve(release("v2"))
     config = behave(**{"beta@v1": {"streams": 60}})
     async with platform(config=config, drain_timeout=0.2) as supervisor:
-        (old,) = of(supervisor, "v1")[-1:]
-        await fleet.ensure("beta", "v2", 1)
-        await until(lambda: [one.state for one in of(supervisor, "v2")] == ["ready"])
-        await fleet.remove("beta", "v1")
-        await until(lambda: "2 requests to end" in [one.reason for one in of(supervisor, "v1")])
+        old = await replace_busy(supervisor, fleet, until)
         began = time.monotonic()
     assert time.monotonic() - began < 4.0
     assert not psutil.pid_exists(old.pid)
@@ -190,11 +196,7 @@ async def test_a_killed_supervisor_leaves_none_that_drains_for_long(platform, sh
     shelve(release("v2"))
     config = behave(**{"beta@v1": {"streams": 60}})
     async with platform(config=config, drain_timeout=0.2) as supervisor:
-        (old,) = of(supervisor, "v1")[-1:]
-        await fleet.ensure("beta", "v2", 1)
-        await until(lambda: [one.state for one in of(supervisor, "v2")] == ["ready"])
-        await fleet.remove("beta", "v1")
-        await until(lambda: "2 requests to end" in [one.reason for one in of(supervisor, "v1")])
+        old = await replace_busy(supervisor, fleet, until)
         for running in supervisor._spawner._running:  # as the kernel does for who is killed
             running.terminate()
         await until(lambda: not psutil.pid_exists(old.pid), seconds=3.0)
